@@ -1,0 +1,1 @@
+"""CPU time per lease beside a bare client; `python -m benchmarks --help`."""

@@ -1,0 +1,8 @@
+"""Run the example as a program of its own."""
+
+from __future__ import annotations
+
+from ..program import run_from_environment
+from . import fetch
+
+raise SystemExit(run_from_environment(fetch))

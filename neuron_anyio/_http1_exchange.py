@@ -1,0 +1,312 @@
+"""One request and its reply on one connection; on a second one when the first turns out to have been dead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import TypeVar, cast
+
+import anyio
+import msgspec
+
+from ._http1_connection import Connection, close_all
+from ._http1_pool import Pool
+from ._http1_wire import ExchangeFailed, ExchangeTimedOut, Origin, Outgoing, Phase, ReplyParser, RequestRefused
+from .errors import TransportError
+
+__all__ = ["Exchange", "ReplyBody", "TimeLimits"]
+
+# What fits into the socket buffers of any system in use: written in one go, without an eye on the reply.
+SMALL_REQUEST = 64 * 1024
+WRITE_BYTES = 256 * 1024
+# Reply body that is kept while the request is still being written; beyond it the server has to wait.
+EARLY_REPLY_BYTES = 1024 * 1024
+_REFUSAL = 300  # a reply of this status or above has no use for the rest of the request
+
+_T = TypeVar("_T")
+
+_DOING: dict[Phase, str] = {
+    "pool": "waiting for a connection to come free",
+    "connect": "connecting",
+    "write": "sending the request",
+    "read": "waiting for the reply",
+}
+
+
+class TimeLimits(msgspec.Struct, frozen=True):
+    """Seconds for each single wait of an exchange; None is unlimited."""
+
+    pool: float | None = None
+    connect: float | None = None
+    write: float | None = None
+    read: float | None = None
+
+
+class Exchange:
+    """A request on its way. Holds a place in the pool from `begin` to `finish`.
+
+    Attributes:
+        reply: what came so far.
+    """
+
+    __slots__ = (
+        "_connect",
+        "_connection",
+        "_holds_place",
+        "_limits",
+        "_origin",
+        "_outgoing",
+        "_phase",
+        "_pool",
+        "_written",
+        "reply",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        connect: Callable[[Origin], Awaitable[Connection]],
+        origin: Origin,
+        outgoing: Outgoing,
+        limits: TimeLimits,
+    ) -> None:
+        self._pool = pool
+        self._connect = connect
+        self._origin = origin
+        self._outgoing = outgoing
+        self._limits = limits
+        self._connection: Connection | None = None
+        self._holds_place = self._written = False
+        self._phase: Phase = "pool"
+        self.reply = ReplyParser(str(origin), to_head=outgoing.to_head)
+
+    def timed_out(self, seconds: float) -> ExchangeTimedOut:
+        """Return the error for a time limit that struck now."""
+        message = f"{self._origin}: timed out after {seconds:g} s while {_DOING[self._phase]}"
+        return ExchangeTimedOut(message, phase=self._phase)
+
+    async def begin(self) -> None:
+        """Send the request and read the reply's head. When it raises, nothing is held any more.
+
+        Raises:
+            ExchangeFailed, ReplyRefused, RequestRefused: as their classes say.
+        """
+        try:
+            await self._acquire()
+            try:
+                await self._converse()
+            except TransportError as exc:
+                if not self._may_repeat(exc):
+                    raise
+                await self._replace_connection()
+                await self._converse()
+            if self.reply.complete:
+                await self.finish()
+        except BaseException:
+            await self.finish()  # noqa: ASYNC102 - it shields itself
+            raise
+
+    async def finish(self) -> None:
+        """Give the connection back when it is fit for another exchange, else close it. May be called again."""
+        if not self._holds_place:
+            return
+        self._holds_place = False
+        connection, self._connection = self._connection, None
+        reusable = self._written and self.reply.reusable and not self._outgoing.closes
+        to_close = self._pool.release(connection, reusable=reusable)
+        if to_close:
+            await close_all(to_close)
+
+    async def read_some(self) -> None:
+        """Wait for more of the reply.
+
+        Raises:
+            ExchangeFailed, ReplyRefused: as their classes say.
+        """
+        self._phase = "read"
+        if self._limits.read is None:
+            await self._read_now()
+        else:
+            await self._within(self._limits.read, self._read_now)
+
+    async def _read_now(self) -> None:
+        data = await self._held().receive()
+        if data:
+            self.reply.feed(data)
+        else:
+            self.reply.feed_eof()
+
+    def _held(self) -> Connection:
+        if self._connection is None:
+            raise ExchangeFailed(f"{self._origin}: read after the reply was closed", phase="read")
+        return self._connection
+
+    async def _within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> _T:
+        if seconds is None:
+            return await wait()
+        with anyio.move_on_after(seconds):
+            return await wait()
+        raise self.timed_out(seconds)
+
+    # A place and a connection.
+
+    async def _acquire(self) -> None:
+        await self._within(self._limits.pool, self._acquire_now)
+        if self._connection is None:
+            await self._open()
+
+    async def _acquire_now(self) -> None:
+        self._connection = await self._pool.acquire(self._origin)
+        self._holds_place = True
+
+    async def _open(self) -> None:
+        self._phase = "connect"
+        await self._within(self._limits.connect, self._open_now)
+
+    async def _open_now(self) -> None:
+        self._connection = await self._connect(self._origin)
+        self._pool.adopt(self._connection)
+
+    def _may_repeat(self, exc: TransportError) -> bool:
+        """Return whether an idle connection seems to have been dead: it broke before a byte of the reply came.
+
+        A server that served the request and died looks the same, so only what may be repeated is.
+        """
+        assert self._connection is not None
+        broke = not isinstance(exc, ExchangeTimedOut) and not self.reply.started
+        return broke and self._connection.used and self._outgoing.repeatable
+
+    async def _replace_connection(self) -> None:
+        """Connect anew in the same place; another idle connection may be as dead as this one.
+
+        The parser has seen nothing, so it serves the second try as well.
+        """
+        dead, self._connection = self._connection, None
+        assert dead is not None
+        self._pool.vacate(dead)
+        await close_all([dead])
+        self._written = False
+        await self._open()
+
+    # The conversation.
+
+    async def _converse(self) -> None:
+        self._phase = "write"
+        failure = await self._send()
+        try:
+            while not self.reply.head_complete:
+                await self.read_some()
+        except TransportError:
+            if failure is not None and not self.reply.started:
+                raise failure from None
+            raise
+
+    async def _send(self) -> ExchangeFailed | None:
+        """Send the request; return rather than raise what broke it, for the reply may be there already."""
+        head, body = self._outgoing.head, self._outgoing.body
+        if not isinstance(body, bytes) or len(body) > SMALL_REQUEST:
+            return await self._send_watching()
+        try:
+            await self._write(head + body)
+        except ExchangeTimedOut:
+            raise
+        except ExchangeFailed as exc:
+            return exc
+        self._written = True
+        return None
+
+    async def _send_watching(self) -> ExchangeFailed | None:
+        """Send a request of some size with an eye on the reply, which may come early and end the sending.
+
+        The body is iterated in the caller's task, where the caller's own scopes and context variables are.
+        """
+        failure: Exception | None = None
+        refusal: list[TransportError] = []
+        async with anyio.create_task_group() as watch:
+            with anyio.CancelScope() as sending:
+                watch.start_soon(self._watch_reply, sending, refusal)  # noqa: ASYNC111 - may be used after its block
+                try:
+                    await self._write(self._outgoing.head)
+                    await self._write_body()
+                    self._written = True
+                except Exception as exc:  # raised below, where no group wraps it
+                    failure = exc
+            watch.cancel_scope.cancel()
+        if refusal:
+            raise refusal[0]
+        if failure is None or type(failure) is ExchangeFailed:
+            return failure
+        raise failure
+
+    async def _watch_reply(self, sending: anyio.CancelScope, refusal: list[TransportError]) -> None:
+        """Read while the request is being sent; stop the sending when the reply makes it pointless."""
+        reply = self.reply
+        try:
+            while not (reply.complete or (reply.head_complete and reply.status >= _REFUSAL)):
+                if reply.size > EARLY_REPLY_BYTES:
+                    return
+                await self._read_now()
+        except TransportError as exc:
+            refusal.append(exc)
+        sending.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        connection = self._held()
+        if self._limits.write is None:
+            await connection.send(data)
+        else:
+            await self._within(self._limits.write, lambda: connection.send(data))
+
+    async def _write_body(self) -> None:
+        body = self._outgoing.body
+        if not isinstance(body, bytes):
+            await self._write_pieces(body)
+            return
+        for start in range(0, len(body), WRITE_BYTES):
+            await self._write(body[start : start + WRITE_BYTES])
+
+    async def _write_pieces(self, body: AsyncIterable[bytes]) -> None:
+        left = self._outgoing.length
+        async with _closed_after(body) as pieces:
+            async for piece in pieces:
+                if left is not None:
+                    left -= len(piece)
+                    if left < 0:
+                        raise RequestRefused("the body is longer than its content-length")
+                    await self._write(piece)
+                elif piece:  # an empty chunk would be the last one
+                    await self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if left:
+            raise RequestRefused("the body is shorter than its content-length")
+        if left is None:
+            await self._write(b"0\r\n\r\n")
+
+
+class ReplyBody:
+    """The body of a reply whose exchange has begun: an iterator of what comes, as it comes.
+
+    A class rather than an async generator: one that is dropped half-way would be finished by the garbage collector.
+    """
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        exchange = self._exchange
+        while not (chunk := exchange.reply.take_body()):
+            if exchange.reply.complete:
+                await exchange.finish()
+                raise StopAsyncIteration
+            await exchange.read_some()
+        return chunk
+
+
+def _closed_after(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    pieces = aiter(body)
+    # Ended here rather than by the garbage collector, which trio warns of.
+    return aclosing(cast("AsyncGenerator[bytes]", pieces)) if hasattr(pieces, "aclose") else nullcontext(pieces)

@@ -1,0 +1,1 @@
+"""Task systems. Each is a `Broker`; none imports another."""

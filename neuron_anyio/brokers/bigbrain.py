@@ -1,0 +1,441 @@
+"""BigBrain as a task system: registration, the stream, heartbeats, ack and nack, over any `Transport`.
+
+Sections are those of the BigBrain specification.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import msgspec
+from anyio import CancelScope
+from anyio.abc import TaskStatus
+
+from .. import events, frames
+from ..abc import EventStream, Intake, Oversized, Receipt, Reply, Transport, Verdict
+from ..codec import UnknownFrameType, decode_server_frame, encode_frame, peek_lease_id
+from ..config import Timing
+from ..errors import (
+    AuthenticationFailed,
+    CredentialRevoked,
+    FrameError,
+    GatewayDisconnected,
+    NeuronError,
+    RegistrationRejected,
+    StreamRefused,
+    TransportError,
+)
+from ..model import (
+    Delivery,
+    Failed,
+    FailureKind,
+    GiveBack,
+    GivenBack,
+    Held,
+    Offer,
+    Outcome,
+    Progress,
+)
+from ..wakeup import Wakeup
+from ._bigbrain_wire import capability_frame, delivery_of, settlement_frame
+from ._silence import Silence
+
+__all__ = ["BigBrainBroker"]
+
+CONFIRMATION = 1.0
+"""Seconds that an accepted neuron waits for its `registered` frame (promise C1)."""
+
+CONFLICT_FOR = 60.0
+"""Seconds of 409 after which the neuron id counts as taken for good (promise C2)."""
+
+STABLE = 5.0
+"""Seconds that a stream must stay up before the back-off starts anew (promise C5)."""
+
+UNANSWERED = 3
+"""Heartbeats in a row without an answer after which the stream counts as dead (promise C6)."""
+
+MISSING_TIMES, MISSING_SECONDS = 3, 5.0
+"""A 404 without JSON may be an ingress that restarts; so often over so long it is an answer (promise L9)."""
+
+UNAUTHORIZED, NOT_FOUND, CONFLICT, GONE = 401, 404, 409, 410
+RETRIED = frozenset({UNAUTHORIZED, 408, CONFLICT, 425, 429})
+"""4xx that say "not now" to a register or a stream (promises C2, C3)."""
+
+FATAL_LATER = frozenset({400, 403, 422})
+FORGOTTEN = frozenset({NOT_FOUND, CONFLICT, GONE, 412})
+
+
+class BigBrainBroker:
+    """A BigBrain gateway.
+
+    Args:
+        transport: how frames travel.
+        timing: back-off, heartbeat, `stream_idle`.
+        log: logger.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timing: Timing = Timing(),  # noqa: B008 - frozen
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.origin = transport.origin
+        self._transport = transport
+        self._timing = timing
+        self._log = logging.getLogger("neuron_anyio") if log is None else log
+        self._is_started = False
+        self._asked: Mapping[str, int] = {}
+        self._registered = False
+        self._ever_accepted = False
+        self._conflict_since: float | None = None
+        self._unanswered = 0
+        self._missing: dict[str, tuple[int, float]] = {}
+        self._fatal: NeuronError | None = None
+        self._attempt: CancelScope | None = None
+        self._stream: CancelScope | None = None
+        self._ended = ""
+        self._wake = Wakeup()
+        self._forgotten = Wakeup()
+        self._confirmed: anyio.Event | None = None
+        self._silence = Silence(idle=timing.stream_idle)
+        self._intake: Intake
+
+    @asynccontextmanager
+    async def open(self, intake: Intake) -> AsyncGenerator[None]:
+        """Open the transport."""
+        self._intake = intake
+        async with self._transport.open():
+            yield
+
+    # Connecting: promises C1 to C7
+
+    async def take(self, *, task_status: TaskStatus[None]) -> None:
+        """Keep a stream open and the neuron registered, until cancelled or until there is no way to go on."""
+        self._is_started = self._ever_accepted = False
+        self._fatal = self._conflict_since = None
+        failures = 0
+        while True:
+            ceiling = self._timing.reconnect.ceiling(max(0, failures - 1))
+            uptime, reason, retry_after = await self._connect(task_status)
+            if self._fatal is not None:
+                raise self._fatal
+            if uptime > max(STABLE, ceiling):
+                failures = 0
+            delay = self._timing.reconnect.delay(
+                failures,
+                random=random.random(),  # noqa: S311 - jitter
+                retry_after=retry_after,
+            )
+            failures += 1
+            if failures in (1, 3) or failures % 10 == 0:
+                self._log.warning(
+                    "no stream from %s (attempt %d): %s; next in %.1f s", self.origin, failures, reason, delay
+                )
+            self._intake.emit(events.Reconnecting(origin=self.origin, attempt=failures, delay=delay, reason=reason))
+            await self._wake.wait(until=anyio.current_time() + delay)
+
+    async def _connect(self, task_status: TaskStatus[None]) -> tuple[float, str, float | None]:
+        """Hold one stream to its end; return for how long it was open, why it ended, and what Retry-After said."""
+        opened: float | None = None
+        retry_after: float | None = None
+        try:
+            with CancelScope() as self._attempt:
+                async with self._transport.subscribe(self._intake.neuron_id) as stream:
+                    opened = anyio.current_time()
+                    self._intake.emit(events.Connected(origin=self.origin))
+                    self._ended = ""
+                    await self._hold(stream, task_status)
+            reason = self._ended
+        except StreamRefused as exc:
+            reason, retry_after = str(exc), exc.retry_after
+            self._check_refusal(exc.status, str(exc))
+        except TransportError as exc:
+            reason, retry_after = str(exc), exc.retry_after
+            self._conflict_since = None
+        except NeuronError as exc:
+            self._fatal = exc
+            reason = str(exc)
+        if opened is None:
+            return 0.0, reason, retry_after
+        self._registered = False
+        self._intake.emit(events.Disconnected(origin=self.origin, reason=reason))
+        return anyio.current_time() - opened, reason, retry_after
+
+    async def _hold(self, stream: EventStream, task_status: TaskStatus[None]) -> None:
+        self._unanswered = 0
+        self._silence = Silence(idle=self._timing.stream_idle)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._keep_registered, task_status)
+            with CancelScope() as self._stream:
+                await self._read(stream)
+            group.cancel_scope.cancel()
+
+    def _end_stream(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = reason
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _fail(self, error: NeuronError) -> None:
+        """End the neuron: now, whether a stream is open, being opened or waited for."""
+        if self._fatal is None:
+            self._fatal = error
+        self._end_stream(str(error))
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self._wake.notify()
+
+    async def _keep_registered(self, task_status: TaskStatus[None]) -> None:
+        """Register, again where the gateway says that it has forgotten this neuron (promise C3)."""
+        while True:
+            # Before the request: a gateway may send `registered` before it answers.
+            self._confirmed = anyio.Event()
+            if await self._register():
+                with anyio.move_on_after(CONFIRMATION):
+                    await self._confirmed.wait()
+                if not self._confirmed.is_set():
+                    offered = {offer.capability: offer.concurrency for offer in self._intake.offers()}
+                    self._note_registered(None, offered)
+            if not self._is_started:
+                self._is_started = True
+                task_status.started()
+            await self._forgotten.wait()
+            self._log.warning("%s has forgotten this neuron; registering again", self.origin)
+
+    async def _register(self) -> bool:
+        """Post `register` until it is accepted. Returns whether there was anything to offer."""
+        failures = 0
+        while offers := self._intake.offers():
+            frame = frames.Register(
+                neuron_id=self._intake.neuron_id,
+                protocol_version=frames.PROTOCOL_VERSION,
+                capabilities=tuple(capability_frame(offer) for offer in offers),
+            )
+            self._asked = {offer.capability: offer.concurrency for offer in offers}
+            retry_after: float | None = None
+            try:
+                reply = await self._post(frame)
+            except TransportError as exc:
+                reason = str(exc)
+                self._conflict_since = None
+            else:
+                if _is_success(reply):
+                    self._registered = self._ever_accepted = True
+                    self._conflict_since = None
+                    return True
+                reason, retry_after = f"{reply.status} {reply.text}", reply.retry_after
+                self._check_refusal(reply.status, f"{self.origin} answered {reply.status} to register: {reply.text}")
+            delay = self._timing.reconnect.delay(
+                failures,
+                random=random.random(),  # noqa: S311 - jitter
+                retry_after=retry_after,
+            )
+            failures += 1
+            if failures in (1, 3) or failures % 10 == 0:
+                self._log.warning("register not accepted by %s: %s; next in %.1f s", self.origin, reason, delay)
+            await anyio.sleep(delay)
+        return False
+
+    def _check_refusal(self, status: int, text: str) -> None:
+        """Decide whether a refusal ends the neuron (promise C2)."""
+        now = anyio.current_time()
+        if status != CONFLICT:
+            self._conflict_since = None
+        elif self._conflict_since is None:
+            self._conflict_since = now
+        elif now - self._conflict_since >= CONFLICT_FOR:
+            advice = f"another process is connected as {self._intake.neuron_id!r}; give each its own neuron_id"
+            self._fail(RegistrationRejected(f"{text}; {advice}", status=status))
+        fatal = status in FATAL_LATER if self._ever_accepted else _is_client_error(status) and status not in RETRIED
+        if fatal:
+            self._fail(RegistrationRejected(f"{text}; {self._advice(status)}", status=status))
+
+    def _advice(self, status: int) -> str:
+        if status == NOT_FOUND:
+            return "check the path of the gateway's URL"
+        if status == 403:  # noqa: PLR2004 - forbidden
+            offered = ", ".join(
+                f"{offer.capability} for {offer.on_behalf_of or 'any'}" for offer in self._intake.offers()
+            )
+            return f"check that the token may offer {offered}"
+        return "check the gateway's URL and version"
+
+    # Reading: promises C6, C8, C11, C12
+
+    async def _read(self, stream: EventStream) -> None:
+        while True:
+            documents: Sequence[bytes | str | Oversized] = ()
+            with CancelScope(deadline=self._silence.deadline(anyio.current_time())) as patience:
+                try:
+                    documents = await stream.receive()
+                except anyio.EndOfStream:
+                    return self._end_stream("the gateway closed the stream")
+                except TransportError as exc:
+                    return self._end_stream(str(exc))
+            if patience.cancelled_caught:
+                return self._end_stream(f"nothing came for {self._silence.limit:.0f} s")
+            self._silence.heard(stream.comments, anyio.current_time())
+            for document in documents:
+                self._receive(document)
+
+    def _receive(self, document: bytes | str | Oversized) -> None:
+        if isinstance(document, Oversized):
+            self._drop("over the size limit", document.size, peek_lease_id(document.head), oversized=True)
+            return
+        try:
+            frame = decode_server_frame(document)
+        except UnknownFrameType as exc:
+            raw = document.encode() if isinstance(document, str) else document
+            self._intake.emit(events.FrameReceived(origin=self.origin, type=exc.frame_type or "", raw=raw))
+            return
+        except FrameError as exc:
+            raw = document.encode("utf-8", "replace") if isinstance(document, str) else document
+            self._drop(str(exc), len(raw), peek_lease_id(raw), oversized=False)
+            return
+        self._intake.emit(events.FrameReceived(origin=self.origin, type=frame.type))
+        self._handle(frame)
+
+    def _drop(self, reason: str, size: int, lease_id: str | None, *, oversized: bool) -> None:
+        self._log.warning("dropped a frame of %d bytes from %s: %s", size, self.origin, reason)
+        self._intake.emit(events.FrameDropped(origin=self.origin, reason=reason, size=size))
+        if lease_id is None:
+            return
+        if oversized:
+            text = f"the lease has {size} bytes, more than this neuron reads"
+            self._intake.refuse(lease_id, Failed(kind=FailureKind.DELIVERY_TOO_LARGE, retryable=False, reason=text))
+        else:
+            self._intake.refuse(lease_id, GivenBack(cause=GiveBack.MALFORMED, reason=reason))
+
+    def _handle(self, frame: frames.ServerFrame) -> None:
+        match frame:
+            case frames.Lease():
+                self._intake.deliver(delivery_of(frame))
+            case frames.Cancel():
+                self._intake.cancel(frame.lease_id, frame.reason)
+            case frames.Registered():
+                granted = {offer.type: offer.concurrency for offer in frame.capabilities}
+                self._note_registered(frame.session_id, granted)
+            case frames.CapabilityRevoked():
+                self._intake.revoke(frame.capability, frame.reason)
+            case frames.Disconnect():
+                self._disconnect(frame)
+
+    def _note_registered(self, session_id: str | None, granted: Mapping[str, int]) -> None:
+        # What grants all that was asked for does not stand in the way of a limit that was raised since (promise L5).
+        now = {offer.capability: offer.concurrency for offer in self._intake.offers()}
+        granted = {
+            name: max(limit, now.get(name, 0)) if limit >= self._asked.get(name, math.inf) else limit
+            for name, limit in granted.items()
+        }
+        self._intake.grant(session_id, granted)
+        wished = {offer.capability: offer.concurrency for offer in self._intake.offers()}
+        effective = {name: min(wish, granted[name]) for name, wish in wished.items() if name in granted}
+        listed = ", ".join(f"{name} x{limit}" for name, limit in effective.items())
+        self._log.info("registered with %s: %s", self.origin, listed or "nothing")
+        self._intake.emit(events.Registered(origin=self.origin, session_id=session_id, capabilities=effective))
+        if self._confirmed is not None:
+            self._confirmed.set()
+
+    def _disconnect(self, frame: frames.Disconnect) -> None:
+        text = f"{self.origin} disconnected this neuron: {frame.reason}"
+        if frame.reconnectable:
+            self._end_stream(text)
+        else:
+            code = f" ({frame.code})" if frame.code else ""
+            self._fail(GatewayDisconnected(f"{text}{code}; it must not reconnect", code=frame.code))
+
+    # Posting
+
+    async def _post(self, frame: frames.NeuronFrame) -> Reply:
+        try:
+            return await self._transport.post(frame.type, encode_frame(frame))
+        except (CredentialRevoked, AuthenticationFailed) as exc:
+            self._fail(exc)
+            raise TransportError(str(exc)) from exc
+
+    async def announce(self, offer: Offer) -> None:
+        """Post `update-capability`."""
+        frame = frames.UpdateCapability(neuron_id=self._intake.neuron_id, capability=capability_frame(offer))
+        reply = await self._post(frame)
+        if not _is_success(reply):
+            raise TransportError(f"{reply.status} {reply.text}", retry_after=reply.retry_after)
+
+    async def keep_alive(self, held: Sequence[Held]) -> bool:
+        """Post a heartbeat: while registered, and with leases in any state of the connection (promise H1)."""
+        if not self._registered and not held:
+            return False
+        now = datetime.now(UTC)
+        in_flight = tuple(
+            frames.InFlight(
+                lease_id=item.delivery_id, task_id=item.task_id, started_at=now - timedelta(seconds=item.age)
+            )
+            for item in held
+        )
+        self._unanswered += 1
+        if self._unanswered > UNANSWERED and not self._silence.has_comments:
+            self._end_stream(f"{UNANSWERED} heartbeats in a row were not answered")
+        reply = await self._post(frames.Heartbeat(neuron_id=self._intake.neuron_id, in_flight=in_flight, sent_at=now))
+        self._unanswered = 0
+        if reply.status in FORGOTTEN and self._registered:
+            self._registered = False
+            self._forgotten.notify()
+        return _is_success(reply)
+
+    async def report(self, delivery: Delivery, progress: Progress) -> None:
+        """Post progress."""
+        frame = frames.Progress(
+            lease_id=delivery.id,
+            percent=progress.percent,
+            message=progress.message,
+            data=None if progress.data is None else msgspec.Raw(progress.data),
+            sent_at=datetime.now(UTC),
+        )
+        reply = await self._post(frame)
+        if not _is_success(reply):
+            raise TransportError(_answer(reply.status))
+
+    async def settle(self, delivery_id: str, outcome: Outcome) -> Receipt:
+        """Post an ack or a nack; read the answer by promise L9."""
+        reply = await self._post(settlement_frame(delivery_id, outcome))
+        status = reply.status
+        # The gateway's text is left out: validation errors of widespread frameworks quote the refused value (C9).
+        text = _answer(status)
+        if status == NOT_FOUND and not reply.is_json and not self._is_missing_long(delivery_id):
+            raise TransportError(text)
+        if status != NOT_FOUND and not _is_success(reply) and not _is_final(status):
+            raise TransportError(text, retry_after=reply.retry_after)
+        self._missing.pop(delivery_id, None)
+        if _is_success(reply):
+            return Receipt(verdict=Verdict.ACCEPTED)
+        gone = status in (NOT_FOUND, CONFLICT, GONE)
+        return Receipt(verdict=Verdict.GONE if gone else Verdict.REFUSED, reason=text)
+
+    def _is_missing_long(self, delivery_id: str) -> bool:
+        now = anyio.current_time()
+        times, since = self._missing.get(delivery_id, (0, now))
+        self._missing[delivery_id] = (times + 1, since)
+        return times + 1 >= MISSING_TIMES and now - since >= MISSING_SECONDS
+
+
+def _answer(status: int) -> str:
+    return f"the gateway answered {status}"
+
+
+def _is_success(reply: Reply) -> bool:
+    return 200 <= reply.status < 300  # noqa: PLR2004 - the class of success
+
+
+def _is_client_error(status: int) -> bool:
+    return 400 <= status < 500  # noqa: PLR2004 - the class of client errors
+
+
+def _is_final(status: int) -> bool:
+    return _is_client_error(status) and status not in (RETRIED - {CONFLICT})

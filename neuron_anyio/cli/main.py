@@ -1,0 +1,77 @@
+"""The group of verbs, and the one place where exceptions become exit codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import click
+
+from neuron_anyio.errors import NeuronError
+from neuron_anyio.groups import alone
+
+from .describe import describe
+from .dev import dev
+from .gateway import gateway
+from .problems import one_line
+from .run import run
+from .submit import submit
+
+__all__ = ["cli", "run_command"]
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="neuron-anyio", message="%(version)s")
+def cli() -> None:
+    """Serve capabilities to a gateway, and try them out.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, environment, module), 3 results were left undelivered,
+    130 and 143 forced by a second SIGINT or SIGTERM. Flags go before environment variables, these before defaults.
+    """
+
+
+for verb in (run, dev, gateway, submit, describe):
+    cli.add_command(verb)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; what goes wrong is one line on stderr, never a traceback.
+
+    Raises:
+        ImportError: a package is missing; `cli.main` knows what to say of it.
+    """
+    try:
+        code = cli.main(list(arguments), prog_name="neuron-anyio", standalone_mode=False)
+    except Exception as exc:
+        error = alone(exc)
+        if isinstance(error, ImportError):
+            raise error from error.__cause__
+        return _answer(error)
+    return code if isinstance(code, int) else 0
+
+
+def _answer(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return error.exit_code
+        case click.Abort():
+            return INTERRUPTED
+        case click.UsageError():
+            path = "neuron-anyio" if error.ctx is None else error.ctx.command_path
+            return _say(f"{error.format_message().rstrip('.')}; see '{path} --help'", error.exit_code)
+        case click.ClickException():
+            return _say(error.format_message(), error.exit_code)
+        case NeuronError():
+            return _say(str(error), 1)
+        case _:
+            logging.getLogger("neuron_anyio").debug("unexpected", exc_info=error)
+            return _say(f"{type(error).__name__}: {error} (LOG_LEVEL=debug shows where)", 1)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"error: {one_line(message)}", err=True)
+    return code

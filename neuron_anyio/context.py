@@ -1,0 +1,281 @@
+"""What a handler sees of its lease."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn, Protocol
+
+import anyio
+from anyio import from_thread
+from anyio.lowlevel import EventLoopToken
+
+from .errors import HandlerCancelled, RetryableFailure, TerminalFailure
+from .jsontext import write_json
+from .lease import Lease
+from .model import CancelReason, Progress, Task
+from .snapshot import Snapshot
+
+__all__ = ["LeaseContext", "NeuronHandle", "Wiring"]
+
+
+class NeuronHandle(Protocol):
+    """The neuron, as its handlers may use it: a `Neuron`."""
+
+    @property
+    def neuron_id(self) -> str:
+        """Its id."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return how it stands."""
+        ...
+
+    async def update_capability(self, type: str, *, concurrency: int) -> None:  # noqa: A002 - the wire's word
+        """Change how many of a type run at once."""
+        ...
+
+    def pause(self) -> None:
+        """Start no more handlers until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Start handlers again."""
+        ...
+
+
+class _Nothing:
+    """What a plain call returns so that it may be awaited all the same."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield  # pragma: no cover - makes this a generator
+
+
+_NOTHING = _Nothing()
+
+
+class Wiring:
+    """What all contexts of one neuron share.
+
+    Attributes:
+        neuron: the neuron.
+        state: what the lifespan yielded, None without one.
+        log: the neuron's logger.
+        clock: seconds, monotonic.
+        on_progress: told that a lease has progress to send; in the loop's thread.
+        token: the loop, for threads.
+        thread_id: the loop's thread.
+    """
+
+    __slots__ = ("clock", "log", "neuron", "on_progress", "state", "thread_id", "token")
+
+    def __init__(
+        self,
+        *,
+        neuron: NeuronHandle,
+        state: Any,
+        log: logging.Logger,
+        clock: Callable[[], float],
+        on_progress: Callable[[Lease], None],
+        token: EventLoopToken,
+    ) -> None:
+        self.neuron = neuron
+        self.state = state
+        self.log = log
+        self.clock = clock
+        self.on_progress = on_progress
+        self.token = token
+        self.thread_id = threading.get_ident()
+
+
+class LeaseContext:
+    """One running lease, as its handler sees it. Everything but `wait_cancelled` may be called from any thread."""
+
+    __slots__ = (
+        "_cancelled",
+        "_clamp_warned",
+        "_lease",
+        "_lock",
+        "_pending",
+        "_task",
+        "_verdict",
+        "_wiring",
+        "log",
+    )
+
+    def __init__(self, lease: Lease, wiring: Wiring) -> None:
+        self._lease = lease
+        self._wiring = wiring
+        self._task = lease.delivery.task
+        self._cancelled: anyio.Event | None = None
+        self._lock = threading.Lock()
+        self._pending: Progress | None = None
+        self._clamp_warned = False
+        self._verdict: TerminalFailure | RetryableFailure | None = None
+        fields = {"lease_id": lease.delivery.id, "task_id": self._task.task_id, "capability": self._task.capability}
+        self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(wiring.log, fields)
+
+    @property
+    def task(self) -> Task:
+        """The task: ids, attempt, user, metadata, and the input as JSON text."""
+        return self._task
+
+    @property
+    def lease_id(self) -> str:
+        """The lease's newest id (promise L3.4)."""
+        return self._lease.delivery.id
+
+    @property
+    def attempt(self) -> int:
+        """How often the task was tried before; 0 the first time."""
+        return self._lease.delivery.task.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every delivery of this task, different for every task."""
+        return f"{self._task.workflow_id}/{self._task.task_id}"
+
+    @property
+    def state(self) -> Any:
+        """What the neuron's lifespan yielded, None without one."""
+        return self._wiring.state
+
+    @property
+    def neuron(self) -> NeuronHandle:
+        """The neuron that runs this."""
+        return self._wiring.neuron
+
+    def time_left(self) -> float:
+        """Return the seconds until the lease expires; heartbeats renew it. `math.inf` where there is no expiry."""
+        left = self._lease.time_left(self._wiring.clock())
+        return math.inf if left is None else left
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop."""
+        return self._lease.cancel_reason is not None
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why it should stop; None while it should not."""
+        return self._lease.cancel_reason
+
+    async def wait_cancelled(self) -> CancelReason:
+        """Wait until the handler should stop; return why. For handlers that shield themselves."""
+        while self._lease.cancel_reason is None:
+            if self._cancelled is None:
+                self._cancelled = anyio.Event()
+            await self._cancelled.wait()
+        return self._lease.cancel_reason
+
+    def check_cancelled(self) -> None:
+        """Return at once, or raise where the handler should stop. For threads, which cannot be cancelled from outside.
+
+        Raises:
+            HandlerCancelled: a `BaseException`; let it pass.
+        """
+        if self._lease.cancel_reason is not None:
+            raise HandlerCancelled(self._lease.cancel_reason.value)
+
+    def progress(self, *, percent: float | None = None, message: str | None = None, data: Any = None) -> _Nothing:
+        """Say how far the work is; returns at once and never fails (promise H3).
+
+        Calls that come faster than they can be sent are merged, the newest of each member wins. The result may be
+        awaited, which does nothing.
+
+        Args:
+            percent: 0 to 100; outside it is clamped, with one warning.
+            message: a line for people.
+            data: any JSON value.
+        """
+        try:
+            update = Progress(
+                percent=None if percent is None else self._clamped(float(percent)),
+                message=None if message is None else str(message).encode("utf-8", "replace").decode(),
+                data=None if data is None else write_json(data),
+            )
+        except Exception as exc:  # an object's own methods may raise anything
+            self.log.warning("progress of lease %s not sent: %s", self.lease_id, type(exc).__name__)
+            return _NOTHING
+        with self._lock:
+            fresh = self._pending is None
+            self._pending = update if self._pending is None else self._pending.merged(update)
+        if fresh:
+            self._announce_progress()
+        return _NOTHING
+
+    def fail(self, reason: str = "", code: str | None = None, details: Any = None) -> NoReturn:
+        """Settle: the task can never succeed (promise L11.2). The first verdict stands, even if it is swallowed.
+
+        Raises:
+            TerminalFailure: always.
+        """
+        raise self._settle(TerminalFailure(reason, code=code, details=details))
+
+    def retry(self, reason: str = "", code: str | None = None, after: float | None = None) -> NoReturn:
+        """Settle: this try failed, another may succeed (promise L11.3).
+
+        Args:
+            reason: a line for people.
+            code: default `HANDLER_RETRY`.
+            after: seconds to wait before the next try.
+
+        Raises:
+            RetryableFailure: always.
+        """
+        raise self._settle(RetryableFailure(reason, code=code, after=after))
+
+    def __repr__(self) -> str:
+        return f"<LeaseContext of {self._lease!r}>"
+
+    # For the executor and the courier
+
+    @property
+    def verdict(self) -> TerminalFailure | RetryableFailure | None:
+        """What the handler settled by `fail` or `retry`, before it was told to stop."""
+        return self._verdict
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is progress that was not sent yet."""
+        return self._pending is not None
+
+    def take_progress(self) -> Progress | None:
+        """Return what was not sent yet, and forget it."""
+        with self._lock:
+            pending, self._pending = self._pending, None
+        return pending
+
+    def tell_cancelled(self) -> None:
+        """Wake `wait_cancelled`. In the loop's thread."""
+        if self._cancelled is not None:
+            self._cancelled.set()
+
+    def _settle(self, verdict: TerminalFailure | RetryableFailure) -> TerminalFailure | RetryableFailure:
+        if self._verdict is None and self._lease.cancel_reason is None:
+            self._verdict = verdict
+        return verdict
+
+    def _clamped(self, percent: float) -> float:
+        if 0 <= percent <= 100:  # noqa: PLR2004 - percent
+            return percent
+        if not self._clamp_warned:
+            self._clamp_warned = True
+            self.log.warning("progress of lease %s: percent must be 0 to 100; clamped", self.lease_id)
+        return 0.0 if not percent > 0 else 100.0
+
+    def _announce_progress(self) -> None:
+        wiring = self._wiring
+        if threading.get_ident() == wiring.thread_id:
+            wiring.on_progress(self._lease)
+            return
+        try:
+            from_thread.run_sync(wiring.on_progress, self._lease, token=wiring.token)
+        except (RuntimeError, anyio.RunFinishedError):
+            # The loop has gone: an abandoned thread outlived its neuron.
+            self.log.debug("progress of lease %s came after the end", self.lease_id)

@@ -1,0 +1,292 @@
+"""Getting results to their brokers: at least once, in any weather (promise L9). The only place that sends them.
+
+A few workers share the jobs that are ready; what has to wait (back-off, paced give-backs) lies in a heap until it is
+due. So one result that nobody takes never holds up another.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from .abc import Broker, Receipt, Verdict
+from .config import Timing
+from .errors import TransportError
+from .events import Event, ResultAccepted, ResultRejected
+from .executor import Run
+from .lease import Lease, State
+from .ledger import Ledger
+from .wakeup import Changed, Wakeup
+
+__all__ = ["Courier"]
+
+WORKERS = 16
+"""Requests of results and progress in flight at once: enough to hide a round trip, few beside a pool's connections."""
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two updates of one lease: as fast as people read."""
+
+PROGRESS_BEFORE_RESULT = 1.0
+"""Seconds that the last progress may hold up the result (promise H3)."""
+
+
+class _Job:
+    """One lease on its way. `result` tells a settlement from mere progress."""
+
+    __slots__ = ("again", "busy", "due", "failures", "lease", "place", "result")
+
+    def __init__(self, lease: Lease, *, due: float, result: bool) -> None:
+        self.lease = lease
+        self.due = due
+        self.result = result
+        self.failures = 0
+        self.busy = False
+        self.again = False
+        self.place = 0
+
+
+class Courier:
+    """Carries outcomes and progress.
+
+    Args:
+        ledger: the book; told what became of each result.
+        brokers: by the source number of a lease.
+        timing: back-off.
+        clock: seconds, monotonic, the loop's.
+        emit: where events go.
+        on_room: called when a result has left, which may let a handler start.
+        log: logger.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        brokers: Sequence[Broker],
+        *,
+        timing: Timing,
+        clock: Callable[[], float],
+        emit: Callable[[Event], None],
+        on_room: Callable[[], None],
+        log: logging.Logger,
+    ) -> None:
+        self._ledger = ledger
+        self._brokers = brokers
+        self._timing = timing
+        self._clock = clock
+        self._emit = emit
+        self._on_room = on_room
+        self._log = log
+        self._ready: deque[_Job] = deque()
+        self._later: list[tuple[float, int, _Job]] = []
+        self._count = itertools.count()
+        self._results: dict[Lease, _Job] = {}
+        self._updates: dict[Lease, _Job] = {}
+        self._idle: list[Wakeup] = []
+        self._timer = Wakeup()
+        self._changed = Changed()
+        self._workers: TaskGroup | None = None
+        self._number = 0
+
+    @property
+    def pending(self) -> int:
+        """Outcomes that are not accepted yet."""
+        return len(self._results)
+
+    # Giving it work: synchronous, from anywhere in the loop's thread
+
+    def put(self, lease: Lease) -> None:
+        """Take over an outcome. One that is on its way already goes again, under its lease's newest id."""
+        job = self._results.get(lease)
+        if job is None:
+            job = self._results[lease] = _Job(lease, due=lease.due, result=True)
+        elif job.busy:
+            job.again = True
+            return
+        else:
+            job.failures = 0
+            job.due = self._clock()
+        self._schedule(job)
+
+    def put_progress(self, lease: Lease) -> None:
+        """Take over that a lease has progress to send."""
+        if lease in self._updates or not isinstance(lease.runtime, Run):
+            return
+        job = self._updates[lease] = _Job(lease, due=lease.runtime.progress_due, result=False)
+        self._schedule(job)
+
+    def hurry(self, source: int | None = None) -> None:
+        """Send now what waits for its time: everything, or what one broker that is back had failed to take."""
+        later, self._later = self._later, []
+        for entry in later:
+            job = entry[2]
+            if job.place != entry[1]:
+                continue
+            if source is None or (job.failures and job.lease.source == source):
+                job.due = self._clock()
+                self._push_ready(job)
+            else:
+                heapq.heappush(self._later, entry)
+
+    def _schedule(self, job: _Job) -> None:
+        if job.due <= self._clock():
+            self._push_ready(job)
+        else:
+            job.place = next(self._count)
+            heapq.heappush(self._later, (job.due, job.place, job))
+            self._timer.notify()
+
+    def _push_ready(self, job: _Job) -> None:
+        job.place = -1
+        self._ready.append(job)
+        if self._idle:
+            self._idle.pop().notify()
+        elif self._workers is not None and self._number < WORKERS:
+            self._number += 1
+            self._workers.start_soon(self._work)
+
+    # Doing it
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Carry until cancelled."""
+        async with anyio.create_task_group() as group:
+            self._workers = group
+            task_status.started()
+            await self._move_what_is_due()
+
+    async def wait_sent(self) -> None:
+        """Wait until every outcome that is here now is accepted or given up."""
+        for lease in list(self._results):
+            while lease in self._results:
+                await self._changed.wait()
+
+    async def _move_what_is_due(self) -> None:
+        while True:
+            now = self._clock()
+            while self._later and self._later[0][0] <= now:
+                _, place, job = heapq.heappop(self._later)
+                if job.place == place:  # else it was put on its way by other means
+                    self._push_ready(job)
+            await self._timer.wait(until=self._later[0][0] if self._later else None)
+
+    async def _work(self) -> None:
+        wakeup = Wakeup()
+        while True:
+            while self._ready:
+                job = self._ready.popleft()
+                if job.result:
+                    await self._deliver(job)
+                else:
+                    await self._send_update(job)
+            self._idle.append(wakeup)
+            await wakeup.wait()
+
+    async def _deliver(self, job: _Job) -> None:
+        lease = job.lease
+        if job.busy or self._results.get(lease) is not job:
+            return
+        if lease.state is not State.UNDELIVERED or lease.outcome is None:
+            # Its task came again and runs: nobody waits for this answer any more (promise L3.5).
+            del self._results[lease]
+            self._changed.notify()
+            return
+        job.busy = True
+        await self._flush_before(lease)
+        delivery_id, outcome = lease.delivery.id, lease.outcome
+        try:
+            receipt = await self._brokers[lease.source].settle(delivery_id, outcome)
+        except TransportError as exc:
+            self._try_again(job, str(exc), exc.retry_after)
+        except Exception as exc:
+            self._log.exception("delivering the result of lease %s failed", delivery_id)
+            self._try_again(job, type(exc).__name__, None)
+        else:
+            self._delivered(job, delivery_id, receipt)
+
+    def _try_again(self, job: _Job, reason: str, retry_after: float | None) -> None:
+        job.busy = False
+        again, job.again = job.again, False
+        job.failures = 1 if again else job.failures + 1
+        delay = self._timing.reconnect.delay(
+            job.failures - 1,
+            random=random.random(),  # noqa: S311 - jitter
+            retry_after=retry_after,
+        )
+        job.due = self._clock() + (0.0 if again else delay)
+        if job.failures in (1, 3) or job.failures % 10 == 0:
+            self._log.warning(
+                "result of lease %s not delivered (attempt %d): %s; next in %.1f s",
+                job.lease.delivery.id,
+                job.failures,
+                reason,
+                delay,
+            )
+        self._schedule(job)
+
+    def _delivered(self, job: _Job, delivery_id: str, receipt: Receipt) -> None:
+        lease, now = job.lease, self._clock()
+        job.busy = False
+        if lease.delivery.id != delivery_id or job.again:
+            # A newer delivery of the task came meanwhile and wants the same answer (promise L3.5).
+            job.again = False
+            job.failures = 0
+            job.due = now
+            self._schedule(job)
+            return
+        task_id = lease.delivery.task.task_id
+        if receipt.verdict is Verdict.ACCEPTED:
+            self._ledger.accepted(lease, now)
+            self._emit(self._accepted(lease, task_id))
+        else:
+            self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason)
+            origin = self._brokers[lease.source].origin
+            self._emit(ResultRejected(origin=origin, lease_id=delivery_id, task_id=task_id, reason=receipt.reason))
+            if receipt.verdict is Verdict.GONE:
+                self._ledger.gone(lease, now)
+            elif self._ledger.refused(lease, receipt.reason, now):
+                job.failures = 0
+                job.due = now
+                self._schedule(job)
+                return
+        del self._results[lease]
+        self._changed.notify()
+        self._on_room()
+
+    def _accepted(self, lease: Lease, task_id: str) -> ResultAccepted:
+        origin = self._brokers[lease.source].origin
+        return ResultAccepted(origin=origin, lease_id=lease.delivery.id, task_id=task_id or None)
+
+    # Progress: promise H3
+
+    async def _flush_before(self, lease: Lease) -> None:
+        run = lease.runtime
+        if isinstance(run, Run) and (run.progress_lock is not None or run.context.has_progress):
+            with anyio.move_on_after(PROGRESS_BEFORE_RESULT):
+                await self._flush(lease, run)
+
+    async def _send_update(self, job: _Job) -> None:
+        del self._updates[job.lease]
+        run = job.lease.runtime
+        if isinstance(run, Run) and job.lease.is_running:
+            await self._flush(job.lease, run)
+
+    async def _flush(self, lease: Lease, run: Run) -> None:
+        if run.progress_lock is None:
+            run.progress_lock = anyio.Lock()
+        async with run.progress_lock:
+            progress = run.context.take_progress()
+            if progress is None:
+                return
+            run.progress_due = self._clock() + PROGRESS_INTERVAL
+            try:
+                await self._brokers[lease.source].report(lease.delivery, progress)
+            except TransportError as exc:
+                self._log.debug("progress of lease %s lost: %s", lease.delivery.id, exc)
+            except Exception:
+                self._log.exception("sending progress of lease %s failed", lease.delivery.id)

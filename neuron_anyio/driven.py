@@ -1,0 +1,69 @@
+"""A coroutine that can be left behind.
+
+A task cannot end before its coroutine does, and a coroutine that catches every cancellation never does. Driven step by
+step, it can be closed where it would be told of its next cancellation: the drain costs the grace and no more (promise
+D2). Three kinds of handlers hold the neuron all the same, and the log names them: one that waits in a shielded scope is
+told of none until its shield ends, one whose task group has a child like that waits for it, and one that catches even
+`GeneratorExit` cannot be closed without harm to the scopes that it has open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+import anyio
+
+from .errors import HandlerCancelled
+
+__all__ = ["Driven"]
+
+
+class Driven:
+    """Awaits something, until told to let go of it.
+
+    Args:
+        awaitable: what a handler returned.
+
+    Attributes:
+        let_go: set it, and the awaitable is closed instead of told of its next cancellation. Its task must be cancelled
+            too.
+    """
+
+    __slots__ = ("_awaitable", "let_go")
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self._awaitable = awaitable
+        self.let_go = False
+
+    def _closes(self, error: BaseException | None) -> bool:
+        """Return whether to close instead of handing this over.
+
+        Only in place of a cancellation: at any other step a scope or a task group of the handler's own may be just
+        being left, and its backend does not survive being torn out of it.
+        """
+        if not self.let_go or not isinstance(error, anyio.get_cancelled_exc_class()):
+            return False
+        # To trio a sleep that is over is a cancellation too, and may be one step of a shielded clean-up.
+        return getattr(error, "source", None) != "deadline"
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._awaitable.__await__()
+        try:
+            trap = next(steps)
+            while True:
+                try:
+                    value = yield trap
+                except BaseException as exc:  # noqa: ASYNC103 - what a handler raises is its outcome
+                    # How asyncio hands over a cancellation.
+                    trap = steps.throw(GeneratorExit() if self._closes(exc) else exc)
+                else:
+                    # How trio does: as a value that raises when it is unwrapped inside.
+                    closes = self._closes(getattr(value, "error", None))
+                    trap = steps.throw(GeneratorExit()) if closes else steps.send(value)
+        except StopIteration as end:
+            return end.value
+        except GeneratorExit:
+            if not self.let_go:
+                raise
+            raise HandlerCancelled("left behind") from None

@@ -1,0 +1,412 @@
+"""What turns the book's decisions into running handlers, sent results and events.
+
+Everything here that changes state is synchronous and runs in the loop's thread; what has to wait stands at the end
+of the file, in the task that watches time; what speaks to a broker, in `source`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from . import events
+from .abc import Broker
+from .capability import Capability
+from .config import Limits, Timing
+from .context import LeaseContext, Wiring
+from .conversion import Mismatch
+from .delivery import Courier
+from .errors import NeuronError
+from .executor import Middleware, Run
+from .jsontext import NotJsonError
+from .lease import Lease, State
+from .ledger import Arrival, Ledger
+from .model import CancelReason, Delivery, Failed, GiveBack, GivenBack, Outcome, Task
+from .outcome import CancelledOut, Ending, input_failure, outcome_of
+from .schemas import InvalidSchema
+from .snapshot import CapabilityState, Snapshot, lease_state
+from .source import Source
+from .wakeup import Changed, Wakeup
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """The moving parts of one neuron. Made and run by `open_neuron`.
+
+    Args:
+        neuron_id: the neuron's id.
+        capabilities: what it can do, by type.
+        brokers: the task systems.
+        timing, limits: as given to `open_neuron`.
+        max_concurrency: handlers over all capabilities, or None.
+        middleware: round every handler.
+        on_event: told every event; what it raises is logged.
+        log: logger.
+    """
+
+    def __init__(
+        self,
+        *,
+        neuron_id: str,
+        capabilities: Mapping[str, Capability[..., Any]],
+        brokers: Sequence[Broker],
+        timing: Timing,
+        limits: Limits,
+        max_concurrency: int | None,
+        middleware: Sequence[Middleware],
+        on_event: Callable[[events.Event], None],
+        log: logging.Logger,
+    ) -> None:
+        self.neuron_id = neuron_id
+        self.capabilities = dict(capabilities)
+        self.brokers = brokers
+        self.timing = timing
+        self.limits = limits
+        self.log = log
+        self._on_event = on_event
+        offers = [capability.offer for capability in capabilities.values()]
+        self.ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency)
+        self.courier = Courier(
+            self.ledger,
+            brokers,
+            timing=timing,
+            clock=self.clock,
+            emit=on_event,
+            on_room=self.start_ready,
+            log=log,
+        )
+        self.sources = [Source(self, number, broker) for number, broker in enumerate(brokers)]
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in capabilities}
+        self.stopped = False
+        self.ended = anyio.Event()
+        self.fatal: NeuronError | None = None
+        self._left_behind: list[Run] = []
+        self._middleware = middleware
+        # Slots limit how many handlers run; the loop's default of 40 threads would starve them.
+        self._threads = anyio.CapacityLimiter(float("inf"))
+        self._wiring: Wiring | None = None
+        self._work: TaskGroup | None = None
+        self._deadlines = Wakeup()
+        self._watching_until: float | None = None
+        self.changed = Changed()
+
+    def clock(self) -> float:
+        """Return the loop's time in seconds, monotonic."""
+        return anyio.current_time()
+
+    def emit(self, event: events.Event) -> None:
+        """Show an event to whoever listens."""
+        self._on_event(event)
+
+    def attach(self, work: TaskGroup, wiring: Wiring) -> None:
+        """Say where handlers run and what they share. Before the first delivery."""
+        self._work = work
+        self._wiring = wiring
+
+    def snapshot(self) -> Snapshot:
+        """Return how the neuron stands, frozen."""
+        now = self.clock()
+        slots = self.ledger.slots
+        return Snapshot(
+            connection=self._connection(),
+            draining=self.ledger.closed,
+            paused=slots.paused,
+            capabilities={
+                name: CapabilityState(
+                    limit=pool.limit, running=pool.running, queued=pool.queued, outcomes=dict(self.counts[name])
+                )
+                for name, pool in slots.pools.items()
+            },
+            undelivered=self.ledger.undelivered,
+            left_behind=sum(not run.is_over for run in self._left_behind),
+            leases=tuple(lease_state(lease, now) for lease in self.ledger.leases()),
+        )
+
+    def _connection(self) -> str:
+        if self.stopped:
+            return "stopped"
+        if all(source.registered for source in self.sources):
+            return "registered"
+        return "connected" if all(source.connected or source.registered for source in self.sources) else "connecting"
+
+    # What comes in
+
+    def deliver(self, source: int, delivery: Delivery) -> None:
+        """Take a delivery through the book."""
+        arrival, lease = self.ledger.arrive(source, delivery, self.clock())
+        if lease is None:
+            return
+        if arrival is Arrival.SETTLE:
+            self._settled(lease, admitted=False)
+            return
+        task = delivery.task
+        if arrival is Arrival.ADOPTED:
+            self.log.info("lease %s continues the running task %s", delivery.id, task.task_id)
+            self._watch(lease)
+            return
+        origin = self.sources[source].origin
+        self.emit(
+            events.LeaseAdmitted(origin=origin, lease_id=delivery.id, task_id=task.task_id, capability=task.capability)
+        )
+        if lease.outcome is None:  # nobody who listens has called it off
+            self._judge(lease, queued=arrival is Arrival.REPLACED)
+
+    def _judge(self, lease: Lease, *, queued: bool) -> None:
+        """Validate an input before it waits (promise L1). It is decoded again if it has to wait: text is smaller."""
+        task = lease.delivery.task
+        try:
+            value = self.capabilities[task.capability].read_input(task.input, lease.delivery.input_schema)
+        except (Mismatch, InvalidSchema, NotJsonError) as exc:
+            self.finish(lease, input_failure(exc))
+            return
+        if not queued:
+            self.ledger.enqueue(lease)
+        lease.runtime = value
+        self.start_ready()
+        if not isinstance(lease.runtime, Run):
+            lease.runtime = None
+            if lease.state is State.QUEUED:
+                self._watch_until(self.ledger.wait(lease))
+
+    def refuse(self, source: int, delivery_id: str, outcome: Failed | GivenBack) -> None:
+        """Settle a delivery that could not be read."""
+        if self.ledger.is_held(source, delivery_id):
+            return
+        task = Task(task_id="", workflow_id="", capability="", attempt=0, input=b"")
+        lease = self.ledger.refuse(source, Delivery(id=delivery_id, task=task), outcome, self.clock())
+        self._settled(lease, admitted=False)
+
+    def cancel(self, source: int, delivery_id: str) -> None:
+        """Take a cancel through the book (promise L4)."""
+        lease = self.ledger.cancel(source, delivery_id, self.clock())
+        if lease is None:
+            return
+        if lease.is_running:
+            lease.runtime.cancel()
+        else:
+            self._settled(lease)
+            self.start_ready()
+
+    def grant(self, source: int, granted: Mapping[str, int]) -> None:
+        """Apply what a broker granted (promise C11)."""
+        for name in self.ledger.grant(source, granted):
+            self.log.warning("%s did not grant capability %s", self.sources[source].origin, name)
+        self.start_ready()
+
+    def renewed(self) -> None:
+        """Look again when the next lease runs out: a lost one may have been renewed (promise L7)."""
+        self._deadlines.notify()
+
+    def reconnected(self, source: int) -> None:
+        """Send now what waited for a broker to come back (promise L9)."""
+        self.courier.hurry(source)
+
+    def revoke(self, source: int, capability: str, reason: str) -> None:
+        """Apply a revocation (promise C12)."""
+        origin = self.sources[source].origin
+        self.log.warning("%s revoked capability %s: %s", origin, capability, reason[:200])
+        for lease in self.ledger.revoke(source, capability, self.clock()):
+            self._settled(lease)
+        if not self.ledger.offers(source):
+            self.log.warning("nothing is left to offer to %s; staying connected", origin)
+        self.emit(events.CapabilityRevoked(origin=origin, capability=capability, reason=reason))
+
+    def resize(self, capability: str, concurrency: int) -> None:
+        """Change a capability's limit in place, and let every broker know (promise L5).
+
+        Raises:
+            KeyError: there is no such capability.
+            ValueError: the limit is not a whole number above 0.
+        """
+        if capability not in self.capabilities:
+            known = ", ".join(sorted(self.capabilities))
+            raise KeyError(f"no capability {capability!r} here; there is {known}")
+        changed = self.capabilities[capability].with_options(concurrency=concurrency)
+        self.capabilities[capability] = changed
+        self.ledger.slots.pools[capability].resize(changed.offer)
+        for source in self.sources:
+            source.limit_changed(capability)
+        self.start_ready()
+
+    # Running
+
+    def start_ready(self) -> None:
+        """Start every handler that has a slot now."""
+        now = self.clock()
+        while ready := self.ledger.start_ready(now):
+            for lease in ready:
+                if lease.is_running:
+                    self._start(lease, now)
+                else:
+                    self._settled(lease)
+        self.changed.notify()
+
+    def _start(self, lease: Lease, now: float) -> None:
+        assert self._wiring is not None
+        assert self._work is not None
+        task = lease.delivery.task
+        capability = self.capabilities[task.capability]
+        value, lease.runtime = lease.runtime, None
+        if value is None:
+            try:
+                value = capability.read_input(task.input, lease.delivery.input_schema)
+            except (Mismatch, InvalidSchema, NotJsonError) as exc:
+                # A check of the type's own may say no on the second look. `start_ready` fills the slot again.
+                self.ledger.finish(lease, input_failure(exc), now)
+                self._settled(lease)
+                return
+        run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value)
+        if capability.terms.timeout is not None:
+            lease.deadline = now + capability.terms.timeout
+        self.emit(
+            events.LeaseStarted(
+                origin=self.sources[lease.source].origin,
+                lease_id=lease.delivery.id,
+                task_id=task.task_id,
+                capability=task.capability,
+                attempt=task.attempt,
+            )
+        )
+        self._watch(lease)
+        self.sources[lease.source].lease_started()
+        self._work.start_soon(self._run, lease, run, name=f"lease {lease.delivery.id}")
+
+    async def _run(self, lease: Lease, run: Run) -> None:
+        try:
+            ending = await run.execute(self._middleware, self._threads)
+        except BaseException:
+            # Something breaks that ends the whole neuron: nothing starts any more, and what was cut goes back.
+            self.close()
+            if lease.is_running:
+                self.finish(lease, GivenBack(cause=GiveBack.SHUTDOWN, reason=GiveBack.SHUTDOWN.value))
+            raise
+        if lease.is_running:
+            self._ended(lease, run, ending)
+
+    def _ended(self, lease: Lease, run: Run, ending: Ending) -> None:
+        verdict, limit = run.context.verdict, self.limits.output_bytes
+        outcome = outcome_of(ending, lease, run.capability, verdict=verdict, output_bytes=limit)
+        if isinstance(outcome, Failed):
+            self.log.info("lease %s failed: %s", lease.delivery.id, outcome.kind.name)
+        self.finish(lease, outcome)
+
+    def finish(self, lease: Lease, outcome: Outcome) -> None:
+        """Settle a lease and let the next one start."""
+        self.ledger.finish(lease, outcome, self.clock())
+        self._settled(lease)
+        self.start_ready()
+
+    def _settled(self, lease: Lease, *, admitted: bool = True) -> None:
+        outcome = lease.outcome
+        assert outcome is not None
+        assert lease.finished is not None
+        task = lease.delivery.task
+        if task.capability in self.counts:
+            self.counts[task.capability][type(outcome).__name__] += 1
+        if admitted:
+            self.emit(
+                events.LeaseSettled(
+                    origin=self.sources[lease.source].origin,
+                    lease_id=lease.delivery.id,
+                    task_id=task.task_id,
+                    capability=task.capability,
+                    outcome=outcome,
+                    seconds=None if lease.started is None else lease.finished - lease.started,
+                )
+            )
+        if isinstance(outcome, GivenBack):
+            level = logging.ERROR if outcome.cause is GiveBack.SCOPE_MISMATCH else logging.INFO
+            self.log.log(level, "lease %s goes back: %s", lease.delivery.id, outcome.reason)
+        self.courier.put(lease)
+
+    # The end
+
+    def close(self, *, quietly: bool = False) -> list[Lease]:
+        """Take no new work. Queued leases go back: at once, or (`quietly`) when `give_back` is called."""
+        first = not self.ledger.closed
+        leases = self.ledger.close(self.clock())
+        if first:
+            self.emit(events.Draining(running=self.ledger.slots.running, given_back=len(leases)))
+        self.changed.notify()
+        if not quietly:
+            self.give_back(leases)
+        return leases
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Send what `close` returned."""
+        for lease in leases:
+            self._settled(lease)
+
+    def stop_all(self, reason: CancelReason) -> None:
+        """Cancel every running handler."""
+        for lease in self.ledger.running():
+            self._stop(lease, reason)
+
+    def _stop(self, lease: Lease, reason: CancelReason) -> None:
+        if self.ledger.stop(lease, reason):
+            lease.runtime.cancel()
+
+    def abandon_all(self, waited: float) -> None:
+        """Wait no longer for handlers that do not end (promise D2)."""
+        for lease in self.ledger.running():
+            run: Run = lease.runtime
+            capability = lease.delivery.task.capability
+            self.log.error("the handler of lease %s (%s) does not end; left behind", lease.delivery.id, capability)
+            self.emit(
+                events.HandlerBlocked(
+                    lease_id=lease.delivery.id,
+                    capability=capability,
+                    seconds=waited,
+                    reason=lease.cancel_reason,
+                )
+            )
+            run.abandon()
+            self._left_behind.append(run)
+            self._ended(lease, run, CancelledOut())
+
+    async def wait_idle(self) -> None:
+        """Wait until no handler runs."""
+        while self.ledger.slots.running:
+            await self.changed.wait()
+
+    # Time
+
+    def _watch(self, lease: Lease) -> None:
+        """Wake the watcher if this lease has to be looked at before anything else."""
+        times = [time for time in (lease.expires, lease.deadline) if time is not None]
+        self._watch_until(min(times, default=None))
+
+    def _watch_until(self, time: float | None) -> None:
+        if time is not None and (self._watching_until is None or time < self._watching_until):
+            self._deadlines.notify()
+
+    async def watch_time(self) -> None:
+        """Notice leases that run out and handlers that are over their time-out (promises L7, L11.7)."""
+        while True:
+            now = self.clock()
+            for lease in self.ledger.expire(now):
+                self._lost(lease)
+            for lease in self.ledger.impatient(now):
+                self._settled(lease)
+            for lease in self.ledger.overdue(now):
+                self._stop(lease, CancelReason.TIMEOUT)
+            self._watching_until = self.ledger.next_deadline()
+            await self._deadlines.wait(until=self._watching_until)
+
+    def _lost(self, lease: Lease) -> None:
+        task = lease.delivery.task
+        self.log.warning("lease %s of task %s ran out while its handler runs", lease.delivery.id, task.task_id)
+        origin = self.sources[lease.source].origin
+        self.emit(
+            events.LeaseLost(
+                origin=origin, lease_id=lease.delivery.id, task_id=task.task_id, capability=task.capability
+            )
+        )
+        if self.capabilities[task.capability].terms.on_lease_lost == "cancel":
+            self._stop(lease, CancelReason.LEASE_LOST)

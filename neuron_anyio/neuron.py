@@ -1,0 +1,169 @@
+"""`open_neuron`, and the neuron that it gives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from .abc import Broker, Transport
+from .capability import Capability
+from .config import Limits, Timing
+from .drain import drain
+from .engine import Engine
+from .errors import NeuronError
+from .events import Event
+from .executor import Middleware
+from .listeners import Listeners
+from .setup import brokers_for, capabilities_by_type, checked_concurrency, checked_neuron_id
+from .snapshot import Session, Snapshot
+from .supervisor import Supervisor
+from .tokens import Auth
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Gateway", "Lifespan", "Neuron", "open_neuron"]
+
+Gateway: TypeAlias = str | Transport | Broker | Sequence[Broker]
+Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Neuron:
+    """A running neuron. You get one from `open_neuron`; the block is its life.
+
+    Attributes:
+        neuron_id: its id.
+    """
+
+    def __init__(self, engine: Engine, listeners: Listeners) -> None:
+        self.neuron_id = engine.neuron_id
+        self._engine = engine
+        self._listeners = listeners
+
+    @property
+    def session(self) -> Session:
+        """The session with the (first) broker: its id, and the effective concurrency by type."""
+        source = self._engine.sources[0]
+        return Session(id=source.session_id, capabilities=dict(source.effective))
+
+    def snapshot(self) -> Snapshot:
+        """Return how the neuron stands, frozen."""
+        return self._engine.snapshot()
+
+    async def update_capability(self, type: str, *, concurrency: int) -> None:  # noqa: A002 - the wire's word
+        """Change how many of a type run at once: at once for starts, never stops a running one (promise L5).
+
+        Returns when the change holds here; the brokers are told in the background, until they have taken it.
+
+        Raises:
+            KeyError: there is no such capability.
+            ValueError: concurrency is not a whole number above 0.
+        """
+        self._engine.resize(type, concurrency)
+        await anyio.lowlevel.checkpoint()
+
+    def events(self, max_buffer: float = 1000) -> MemoryObjectReceiveStream[Event]:
+        """Follow the events from now on, to the neuron's end.
+
+        The stream is a context manager: `with neuron.events() as events: async for event in events: ...`.
+
+        Args:
+            max_buffer: events kept for a slow reader; more are dropped, with a warning. `math.inf` for no limit.
+        """
+        return self._listeners.follow(max_buffer)
+
+    async def drain(self) -> None:
+        """Take no new work and wait until all that runs has ended and is delivered; the block goes on.
+
+        As on leaving the block, `Timing.drain` bounds it and what takes longer is cut (promise D1).
+        """
+        await drain(self._engine, self._engine.clock() + self._engine.timing.drain)
+
+    async def wait_ended(self) -> NeuronError | None:
+        """Wait until the last word is said; return what ended the neuron, None where it was asked to end.
+
+        A handler that nothing can end holds the block longer (promise D2).
+        """
+        await self._engine.ended.wait()
+        return self._engine.fatal
+
+    def pause(self) -> None:
+        """Start no more handlers until `resume`. Running ones go on; what arrives waits."""
+        self._engine.ledger.slots.paused = True
+
+    def resume(self) -> None:
+        """Start handlers again."""
+        self._engine.ledger.slots.paused = False
+        self._engine.start_ready()
+
+    def __repr__(self) -> str:
+        return f"<Neuron {self.neuron_id!r}>"
+
+
+@asynccontextmanager
+async def open_neuron(
+    gateway: Gateway,
+    *,
+    neuron_id: str,
+    capabilities: Sequence[Capability[..., Any]],
+    auth: Auth | None = None,
+    timing: Timing = Timing(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    lifespan: Lifespan | None = None,
+    middleware: Sequence[Middleware] = (),
+    max_concurrency: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    http_client: httpx.AsyncClient | None = None,
+    logger: logging.Logger | None = None,
+) -> AsyncGenerator[Neuron]:
+    """Connect a neuron and run its handlers while the block runs.
+
+    Entering ends when the gateway has accepted the neuron (promise C1); bound it with `anyio.fail_after`. Leaving
+    drains within `timing.drain` (D1); cancelling does not wait longer than two seconds (D3).
+
+    Args:
+        gateway: base URL; or a `Transport`; or a `Broker`, or several that share this neuron's slots.
+        neuron_id: stable per process or device.
+        capabilities: what `@capability` made.
+        auth: a token, a callable that returns one, or a token source.
+        timing: times, in seconds.
+        limits: bounds.
+        lifespan: async context manager factory; what it yields is `ctx.state`.
+        middleware: round every handler, the first outermost.
+        max_concurrency: handlers over all capabilities.
+        on_event: called for every event from the first one; must not block.
+        http_client: an `httpx.AsyncClient` of yours, not closed here.
+        logger: default `neuron_anyio`.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong.
+        NeuronError: one of its children, alone and never in a group: the gateway will not have this neuron (C2, C4).
+            What the body raises comes out as it is.
+    """
+    log = logging.getLogger("neuron_anyio") if logger is None else logger
+    by_type = capabilities_by_type(capabilities)
+    brokers = brokers_for(gateway, auth=auth, http_client=http_client, timing=timing, limits=limits, log=log)
+    listeners = Listeners(on_event, log)
+    engine = Engine(
+        neuron_id=checked_neuron_id(neuron_id),
+        capabilities=by_type,
+        brokers=brokers,
+        timing=timing,
+        limits=limits,
+        max_concurrency=checked_concurrency(max_concurrency),
+        middleware=tuple(middleware),
+        on_event=listeners.publish,
+        log=log,
+    )
+    neuron = Neuron(engine, listeners)
+    async with AsyncExitStack() as stack:
+        stack.callback(listeners.close)
+        state = None if lifespan is None else await stack.enter_async_context(lifespan())
+        supervisor = Supervisor(engine, neuron, state)
+        async with supervisor.running():
+            yield neuron

@@ -1,0 +1,121 @@
+"""What `open_neuron` is given, checked before anything runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .abc import Broker, Transport
+from .brokers.bigbrain import BigBrainBroker
+from .capability import Capability
+from .config import Limits, Timing
+from .tokens import Auth
+from .transports.http import HttpTransport
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["brokers_for", "capabilities_by_type", "checked_concurrency", "checked_neuron_id", "neuron_id_file"]
+
+
+def capabilities_by_type(capabilities: Sequence[Any]) -> dict[str, Capability[..., Any]]:
+    """Return the capabilities by their type.
+
+    Raises:
+        ValueError: there is none, or a type occurs twice.
+        TypeError: something that `@capability` did not make.
+    """
+    found: dict[str, Capability[..., Any]] = {}
+    for item in capabilities:
+        if not isinstance(item, Capability):
+            name = getattr(item, "__name__", type(item).__name__)
+            raise TypeError(f"capabilities: {name} was not made by @capability('namespace/name')")
+        kind = item.terms.type
+        if kind in found:
+            raise ValueError(f"capabilities: type {kind!r} occurs twice; each type has one handler")
+        found[kind] = item
+    if not found:
+        raise ValueError("capabilities is empty; a neuron needs at least one function made by @capability")
+    return found
+
+
+def checked_neuron_id(neuron_id: Any) -> str:
+    """Return the id.
+
+    Raises:
+        ValueError: it is not text, or empty.
+    """
+    if not isinstance(neuron_id, str) or not neuron_id:
+        raise ValueError("neuron_id must be a string that is not empty; neuron_id_file(path) makes one that stays")
+    if any("\ud800" <= character <= "\udfff" for character in neuron_id):
+        raise ValueError("neuron_id holds a lone surrogate, which cannot be sent; decode it from bytes as UTF-8")
+    return neuron_id
+
+
+def checked_concurrency(maximum: Any) -> int | None:
+    """Return `max_concurrency`.
+
+    Raises:
+        ValueError: it is neither None nor a whole number above 0.
+    """
+    if maximum is None:
+        return None
+    if isinstance(maximum, bool) or not isinstance(maximum, int) or maximum < 1:
+        raise ValueError(f"max_concurrency must be a whole number, 1 or more, or None, not {maximum!r}")
+    return maximum
+
+
+def brokers_for(
+    gateway: Any,
+    *,
+    auth: Auth | None,
+    http_client: httpx.AsyncClient | None,
+    timing: Timing,
+    limits: Limits,
+    log: logging.Logger,
+) -> list[Broker]:
+    """Return the brokers that `gateway` means: a URL, a transport, a broker, or several brokers.
+
+    Raises:
+        TypeError: it is none of them, or `auth` or `http_client` comes with something that has its own.
+        ValueError: the URL or a static token cannot be used.
+    """
+    if isinstance(gateway, str):
+        http = HttpTransport(gateway, auth=auth, http_client=http_client, timing=timing, limits=limits, log=log)
+        return [BigBrainBroker(http, timing=timing, log=log)]
+    if auth is not None or http_client is not None:
+        raise TypeError("auth and http_client go with a URL; a Transport or Broker is given its own")
+    if isinstance(gateway, Transport):
+        return [BigBrainBroker(gateway, timing=timing, log=log)]
+    if isinstance(gateway, Broker):
+        return [gateway]
+    brokers: list[Any] = [*gateway] if isinstance(gateway, list | tuple) else []
+    if brokers and all(isinstance(broker, Broker) for broker in brokers):
+        return brokers
+    raise TypeError("gateway must be a URL, a Transport, a Broker, or a sequence of Brokers")
+
+
+def neuron_id_file(path: str | os.PathLike[str]) -> str:
+    """Return the neuron id in a file; make one there the first time.
+
+    Args:
+        path: one line of text; its folder must exist.
+
+    Raises:
+        ValueError: the file has no id in it.
+        OSError: it cannot be read or written.
+    """
+    file = Path(path)
+    try:
+        with file.open("x", encoding="utf-8") as fresh:
+            fresh.write(f"neuron-{uuid.uuid4()}\n")
+    except FileExistsError:
+        pass
+    found = file.read_text(encoding="utf-8").strip()
+    if not found or "\n" in found:
+        raise ValueError(f"{file} must hold one line with the neuron's id; delete it to have one made")
+    return found

@@ -1,0 +1,34 @@
+"""A task group beside a block, with the block's own exception left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from anyio import create_task_group
+from anyio.abc import TaskGroup
+
+from .groups import alone
+
+__all__ = ["body_task_group"]
+
+
+@asynccontextmanager
+async def body_task_group() -> AsyncGenerator[TaskGroup]:
+    """Open a task group round a block: what the block raises, or one task alone, comes out without a group round it.
+
+    A group that the block raises itself comes out as that group.
+    """
+    raised: BaseException | None = None
+    error: BaseException | None = None
+    try:
+        async with create_task_group() as tasks:
+            try:
+                yield tasks
+            except BaseException as exc:
+                raised = exc
+                raise
+    except BaseExceptionGroup as outcome:
+        error = alone(outcome, but_not=raised)
+    if error is not None:
+        raise error  # out here, so that it keeps the cause and the context that it came with

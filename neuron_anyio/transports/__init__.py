@@ -1,0 +1,1 @@
+"""Roads for BigBrain frames. Each is a `Transport`; none imports another."""

@@ -1,0 +1,133 @@
+"""What is run before anything is called done: `nox` for all, `nox -s tests-3.12` for a part, `nox -l` for a list."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10.14"  # the first with `download_python`
+nox.options.default_venv_backend = "venv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # a version that is not here is skipped and says so, in CI as well
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+FLAKE8_ASYNC_OFF = {
+    "ASYNC106": "`from anyio import CancelScope` is plain enough",
+    "ASYNC114": "every function that is given a `task_status` counts as one that is started",
+    "ASYNC124": "what implements an asynchronous protocol need not wait itself",
+    "ASYNC127": "httpx is what users hand in; there is no other library to take its place",
+    "ASYNC128": "cannot see a `task_status` that is handed on",
+    "ASYNC9": "a checkpoint on every path is a rule for libraries of primitives; off by default there, too",
+}
+XDIST = ("--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
+
+
+def show_interpreters() -> None:
+    """Put the interpreters of pyenv, and those beside the running one, where nox looks for them.
+
+    pyenv's own `python3.12` is a script that refuses unless that version is switched on.
+    """
+    homes = (Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions", Path(sys.base_prefix).parent)
+    found = [str(path.parent) for version in PYTHONS for home in homes for path in home.glob(f"*/bin/python{version}")]
+    os.environ["PATH"] = os.pathsep.join([*dict.fromkeys(found), os.environ["PATH"]])
+
+
+show_interpreters()
+
+
+def install(session: nox.Session, group: str, *, editable: bool = False) -> None:
+    """Install a dependency group, in which the package itself is this checkout, as users get it: a wheel.
+
+    The group is read here, because pip has been able to only since 25.1.
+    """
+    name = PROJECT["project"]["name"]
+    wanted = nox.project.dependency_groups(PROJECT, group)
+    others = [requirement for requirement in wanted if not requirement.startswith(f"{name}[")]
+    (extras,) = [requirement.removeprefix(name) for requirement in wanted if requirement not in others]
+    session.install(*(["--editable"] if editable else []), f".{extras}", *others)
+    # `tests` and `examples` are imported too; at the end of the path, so that the wheel goes before the source.
+    for folder in Path(session.virtualenv.location).glob("lib/python*/site-packages"):
+        folder.joinpath("checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and mistakes that only asynchronous code can have."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.joinpath("neuron_anyio").rglob("*.py"))
+    session.run("flake8-async", "--anyio", f"--disable={','.join(FLAKE8_ASYNC_OFF)}", *files, log=False)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Two type checkers, both strict, on the package, the examples and the tests."""
+    install(session, "types")
+    session.run("mypy")
+    session.run("pyright", f"--project={pyright_config(session)}")
+
+
+def pyright_config(session: nox.Session) -> Path:
+    """Write the project's settings with the session's environment: they name the developer's, and win over flags."""
+    environment = Path(session.virtualenv.location)
+    path = Path(session.create_tmp()) / "pyrightconfig.json"
+    settings = PROJECT["tool"]["pyright"] | {"venvPath": str(environment.parent), "venv": environment.name}
+    settings["include"] = [os.path.relpath(ROOT / part, path.parent) for part in settings["include"]]
+    settings["extraPaths"] = [str(ROOT)]
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
+
+
+@nox.session
+def verify_types(session: nox.Session) -> None:
+    """Whether every public name of the installed package has a complete type."""
+    install(session, "types")
+    session.chdir(session.create_tmp())  # away from the source
+    session.run("pyright", "--verifytypes", "neuron_anyio", "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Every test, on every Python that is here, against the built wheel."""
+    install(session, "test")
+    session.run("pytest", *XDIST, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Lines and branches that no test reaches, in any process."""
+    install(session, "test", editable=True)  # one place for what every process runs
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *XDIST, *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The tour: a gateway, two neurons, and what happens between them."""
+    session.install(".[cli]")
+    session.run("python", "-m", "examples.tour", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time per lease beside a bare client."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site; a broken link is an error."""
+    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("mkdocs", "build", "--strict", *session.posargs)

@@ -1,0 +1,324 @@
+"""From a handler's annotations to converters: what fits, what does not, and what is said of it (promises L11.8, C9)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import functools
+import json
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from neuron_anyio.conversion import Mismatch, annotations_of, converter_for
+from neuron_anyio.jsontext import NotJsonError
+
+SECRET = "hunter2"
+
+
+class Kind(enum.Enum):
+    FILE = "file"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        raise ValueError(f"Expected a kind, not {value}")
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    number: int = 0
+    when: dt.datetime | None = None
+
+
+class Nest(msgspec.Struct):
+    inner: Nest | None = None
+
+
+class Checked(msgspec.Struct):
+    """Has a check of its own that quotes the value in every way that msgspec's own messages begin."""
+
+    how: str
+    value: str
+
+    def __post_init__(self) -> None:
+        text = f"{self.how} {self.value} - at `$.{self.value}`"
+        if self.how == "KeyError":
+            raise KeyError(text)
+        if self.how == "Recursion":
+            raise ZeroDivisionError(text)
+        raise ValueError(text)
+
+
+class Cat(msgspec.Struct, tag=True):
+    pass
+
+
+class Dog(msgspec.Struct, tag=True):
+    pass
+
+
+class Everything(msgspec.Struct, forbid_unknown_fields=True):
+    inner: Inner | None = None
+    inners: list[Inner] = []
+    by_name: dict[str, Inner] = {}
+    numbers: dict[int, int] = {}
+    pet: Cat | Dog | None = None
+    kind: Kind | None = None
+    choice: Literal["a", "b", 3] = "a"
+    text: Annotated[str, Meta(min_length=2, max_length=3, pattern="^a")] = "ab"
+    count: Annotated[int, Meta(ge=1, le=3)] = 1
+    share: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    even: Annotated[int, Meta(multiple_of=2)] = 2
+    few: Annotated[list[int], Meta(min_length=1, max_length=2)] = msgspec.field(default_factory=lambda: [1])
+    some: Annotated[dict[str, int], Meta(min_length=1)] = msgspec.field(default_factory=lambda: {"a": 1})
+    pair: tuple[int, str] = (1, "")
+    data: bytes = b""
+    uuid: uuid.UUID | None = None
+    money: decimal.Decimal | None = None
+    span: dt.timedelta | None = None
+    flag: bool = False
+    checked: Checked | None = None
+
+
+everything = converter_for(Everything, "core/x", "the input parameter")
+
+
+def refusal(document: Any) -> Mismatch:
+    with pytest.raises(Mismatch) as caught:
+        everything.read(json.dumps(document).encode())
+    return caught.value
+
+
+@pytest.mark.parametrize("annotation", [Any, object])
+def test_untyped_input_comes_decoded_as_it_is(annotation: Any) -> None:
+    converter = converter_for(annotation, "core/x", "the input parameter")
+    assert not converter.is_typed
+    assert converter.schema is None
+    assert converter.read(b'{"a":[1,null]}') == {"a": [1, None]}
+
+
+def test_none_is_a_type() -> None:
+    converter = converter_for(None, "core/x", "the return value")
+    assert converter.read(b"null") is None
+    with pytest.raises(Mismatch):
+        converter.read(b"0")
+
+
+def test_typed_input_comes_as_its_type_and_has_a_schema() -> None:
+    converter = converter_for(Inner, "core/x", "the input parameter")
+    assert converter.read(b'{"number":3}') == Inner(3)
+    assert converter.schema is not None
+    assert "Inner" in converter.schema["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (Any, b""),
+        (Any, b'"\xff"'),
+        (Any, b"[" * 100_000),
+        (Inner, b'{"number":1'),
+        (int, b"1 2"),
+        (str, b'"\xff"'),
+        (Nest, b'{"inner":' * 100_000),
+    ],
+)
+def test_what_is_not_json_is_told_from_what_does_not_fit(annotation: Any, text: bytes) -> None:
+    with pytest.raises(NotJsonError):
+        converter_for(annotation, "core/x", "the input parameter").read(text)
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "rule"),
+    [
+        ([], "", "type"),
+        ({"flag": 1}, "/flag", "type"),
+        ({"unknown": 1}, "", "additionalProperties"),
+        ({"inner": {"unknown": 1}}, "/inner", "additionalProperties"),
+        ({"inners": [{}, {"number": "x"}]}, "/inners/1/number", "type"),
+        ({"by_name": {"a": {"number": "x"}}}, "/by_name/.../number", "type"),
+        ({"numbers": {"a": 1}}, "/numbers", "type"),
+        ({"checked": {"how": "x"}}, "/checked", "required"),
+        ({"text": "a"}, "/text", "minLength"),
+        ({"text": "abcd"}, "/text", "maxLength"),
+        ({"text": "ba"}, "/text", "pattern"),
+        ({"few": []}, "/few", "minItems"),
+        ({"few": [1, 2, 3]}, "/few", "maxItems"),
+        ({"pair": [1]}, "/pair", "maxItems"),
+        ({"some": {}}, "/some", "minProperties"),
+        ({"count": 0}, "/count", "minimum"),
+        ({"count": 4}, "/count", "maximum"),
+        ({"share": 0}, "/share", "exclusiveMinimum"),
+        ({"share": 1}, "/share", "exclusiveMaximum"),
+        ({"even": 3}, "/even", "multipleOf"),
+        ({"kind": "x"}, "/kind", "enum"),
+        ({"choice": "x"}, "/choice", "enum"),
+        ({"choice": 4}, "/choice", "enum"),
+        ({"uuid": "x"}, "/uuid", "format"),
+        ({"pet": {"type": "Cow"}}, "/pet/type", "format"),
+        ({"checked": {"how": "Expected", "value": "x"}}, "/checked", "type"),
+    ],
+)
+def test_L11_8_a_mismatch_says_where_and_which_rule(document: Any, path: str, rule: str) -> None:
+    mismatch = refusal(document)
+    assert (mismatch.path, mismatch.rule) == (path, rule)
+    assert str(mismatch).endswith(f" at {path or 'the top'}")
+
+
+@pytest.mark.parametrize(
+    "how", ["Expected", "Object missing", "Invalid", "Expected `int`, got", "KeyError", "Recursion"]
+)
+@pytest.mark.parametrize("nest", [lambda x: {"checked": x}, lambda x: x], ids=["nested", "at the top"])
+def test_C9_what_a_types_own_check_says_is_not_passed_on(how: str, nest: Callable[[Any], Any]) -> None:
+    document = nest({"how": how, "value": SECRET})
+    converter = everything if "checked" in document else converter_for(Checked, "core/x", "the input parameter")
+    with pytest.raises(Mismatch) as caught:
+        converter.read(json.dumps(document).encode())
+    mismatch = caught.value
+    assert "own check" in str(mismatch)
+    assert SECRET not in str(mismatch) + mismatch.path + mismatch.schema_path
+    assert mismatch.__cause__ is None
+    assert mismatch.__suppress_context__
+
+
+NAMES = st.sampled_from([*Everything.__struct_fields__, "number", "when", "how", "value", "type", SECRET, "7777777"])
+LEAVES = st.sampled_from(
+    [None, True, 0, 3, -1, 7_777_777, 7_777_777.5, "", "a", "file", SECRET, f"{SECRET} - at `$.{SECRET}`", "Cat"]
+)
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+)
+ANNOTATIONS: list[Any] = [
+    Everything,
+    Checked,
+    int,
+    str,
+    Kind,
+    Cat | Dog,
+    list[Inner],
+    dict[int, Inner],
+    dict[Kind, int],
+    Annotated[str, Meta(max_length=2)],
+    tuple[int, ...],
+    set[uuid.UUID],
+    decimal.Decimal,
+    dt.date,
+    Literal["x", "y"],
+    bytes,
+]
+
+
+@given(st.sampled_from(ANNOTATIONS), DOCUMENTS)
+def test_C9_no_mismatch_contains_a_value(annotation: Any, document: Any) -> None:
+    mismatch = None
+    try:
+        converter_for(annotation, "core/x", "the input parameter").read(json.dumps(document).encode())
+    except Mismatch as found:
+        mismatch = found
+    if mismatch is not None:
+        shown = f"{mismatch} {mismatch!r} {mismatch.path} {mismatch.rule} {mismatch.schema_path}"
+        assert SECRET not in shown
+        assert "7777777" not in shown
+        assert mismatch.__context__ is None or mismatch.__suppress_context__
+
+
+# ---- annotations
+
+
+def test_a_function_tells_input_output_and_whether_it_wants_a_context() -> None:
+    def one(page: int) -> str:
+        return ""
+
+    def two(page: int, ctx: Any) -> None: ...
+
+    async def three(page: Inner, context: Any, /, **rest: Any) -> Inner:
+        return page
+
+    assert annotations_of(one, "core/x", {}) == (int, str, False)
+    assert annotations_of(two, "core/x", {}) == (int, type(None), True)
+    assert annotations_of(three, "core/x", {}) == (Inner, Inner, True)
+    assert annotations_of(lambda page, other=None: None, "core/x", {}) == (Any, Any, False)
+    assert annotations_of(lambda page, ctx=None: None, "core/x", {}) == (Any, Any, True)
+
+
+def test_an_annotation_may_name_what_is_local_to_the_caller() -> None:
+    class Local(msgspec.Struct):
+        pass
+
+    def handler(page: Local) -> None: ...
+
+    assert annotations_of(handler, "core/x", {"Local": Local})[0] is Local
+
+
+def test_partials_methods_and_callable_objects_are_functions_too() -> None:
+    class Fetcher:
+        def fetch(self, page: int, ctx: Any) -> str:
+            return ""
+
+        def __call__(self, page: str) -> int:
+            return 0
+
+    def handler(page: int, ctx: Any, *, retries: int) -> str:
+        return ""
+
+    assert annotations_of(Fetcher().fetch, "core/x", {}) == (int, str, True)
+    assert annotations_of(Fetcher(), "core/x", {}) == (str, int, False)
+    assert annotations_of(functools.partial(handler, retries=3), "core/x", {}) == (int, str, True)
+
+
+def no_parameters() -> None: ...
+def three_parameters(a: Any, b: Any, c: Any) -> None: ...
+def keyword_parameter(a: Any, *, b: Any) -> None: ...
+def star(*a: Any) -> None: ...
+
+
+@pytest.mark.parametrize("function", [no_parameters, three_parameters, keyword_parameter, star])
+def test_a_function_that_cannot_be_a_handler_is_refused_with_its_signature(function: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError) as caught:
+        annotations_of(function, "core/x", {})
+    text = str(caught.value)
+    assert "'core/x'" in text
+    assert function.__name__ in text
+    assert "def handler(input, ctx)" in text
+
+
+@pytest.mark.parametrize("thing", [42, min, "name", None])
+def test_what_is_no_function_is_refused_by_name(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"'core/x': the decorator goes on a function, def handler\(input, ctx\)"):
+        annotations_of(thing, "core/x", {})
+
+
+def test_an_annotation_that_is_nowhere_is_named_with_the_remedy() -> None:
+    def handler(page: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(TypeError, match=r"'core/x': the annotation 'Missing' cannot be found.*TYPE_CHECKING"):
+        annotations_of(handler, "core/x", {})
+
+
+@pytest.mark.parametrize("annotation", ["1 +", "msgspec.Strukt", "Inner[int]", "1/0"])
+def test_an_annotation_that_cannot_be_evaluated_is_refused_with_the_remedy(annotation: str) -> None:
+    def handler(page: Any) -> None: ...
+
+    handler.__annotations__["page"] = annotation
+    with pytest.raises(TypeError, match=r"'core/x': an annotation cannot be evaluated .*; mend it, or leave it out"):
+        annotations_of(handler, "core/x", {})
+
+
+class Dangling(msgspec.Struct):
+    inner: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize("annotation", [complex, Dangling, Callable[[], int]])
+def test_a_type_without_a_json_form_is_refused_with_place_type_and_remedy(annotation: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        converter_for(annotation, "core/x", "the return value")
+    text = str(caught.value)
+    assert text.startswith(f"capability 'core/x': the return value is annotated {annotation!r}, which has no JSON form")
+    assert "use a msgspec.Struct" in text
+    assert "\n" not in text
