@@ -69,8 +69,14 @@ class Intake(Protocol):
         """Settle a delivery that could not be read, unless its id is held."""
         ...
 
-    def grant(self, session_id: str | None, granted: Mapping[str, int]) -> None:
-        """Say what the broker accepted: concurrency by type; a type that is missing was not granted (C11)."""
+    def grant(self, session_id: str | None, granted: Mapping[str, int | None]) -> Mapping[str, int]:
+        """Say what the broker accepted; return the concurrency by type that is effective now (promise C11).
+
+        Args:
+            session_id: the broker's name for the session, None where it has none.
+            granted: the most that it will send at once, by type; None where that is all that was asked for, so that it
+                does not stand in the way of a limit that is raised later; a type that is missing was not granted.
+        """
         ...
 
     def revoke(self, capability: str, reason: str) -> None:

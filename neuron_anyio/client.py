@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from http import HTTPStatus
-from random import random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from ._client_wire import TIMEOUT, RequestRefused, Wire, decoded
 from .backoff import Backoff
 from .errors import NeuronError, TransportError
 from .jsontext import write_json
+from .retries import Retries
 from .sse import EventDecoder, ServerSentEvent
 from .statuses import (
     CapabilityStatus,
@@ -275,7 +275,7 @@ class GatewayClient:
 
     async def _updates(self, task_id: str) -> AsyncGenerator[TaskStatus]:
         """Yield each status until the settled one, over broken streams and a gateway's restart."""
-        failures, heard = 0, None
+        retries, heard = Retries(RECONNECT), None
         while True:
             begun = anyio.current_time()
             try:
@@ -298,8 +298,9 @@ class GatewayClient:
             except (TransportError, RequestRefused) as error:
                 if not _passes(error) or heard is None or anyio.current_time() - heard > PATIENCE:
                     raise
-            failures = failures + 1 if anyio.current_time() - begun < RECONNECT.maximum else 0
-            await anyio.sleep(RECONNECT.delay(failures, random=random()))  # noqa: S311 - jitter
+            if anyio.current_time() - begun > RECONNECT.maximum:
+                retries.reset()
+            await anyio.sleep(retries.fail())
 
     async def _stream(self, task_id: str) -> AsyncGenerator[TaskStatus]:
         path = f"{_task_path(task_id)}/events"

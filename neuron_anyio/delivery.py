@@ -1,7 +1,7 @@
 """Getting results to their brokers: at least once, in any weather (promise L9). The only place that sends them.
 
-A few workers share the jobs that are ready; what has to wait (back-off, paced give-backs) lies in a heap until it is
-due. So one result that nobody takes never holds up another.
+A few workers share the jobs that are ready, others the progress; what has to wait (back-off, paced give-backs) lies in
+a heap until it is due. So one result that nobody takes never holds up another, and no progress ever holds up a result.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -23,12 +22,13 @@ from .events import Event, ResultAccepted, ResultRejected
 from .executor import Run
 from .lease import Lease, State
 from .ledger import Ledger
+from .retries import Retries
 from .wakeup import Changed, Wakeup
 
 __all__ = ["Courier"]
 
-WORKERS = 16
-"""Requests of results and progress in flight at once: enough to hide a round trip, few beside a pool's connections."""
+RESULTS_AT_ONCE, PROGRESS_AT_ONCE = 16, 8
+"""Requests in flight: enough to hide a round trip, few beside a pool's connections."""
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two updates of one lease: as fast as people read."""
@@ -40,16 +40,57 @@ PROGRESS_BEFORE_RESULT = 1.0
 class _Job:
     """One lease on its way. `result` tells a settlement from mere progress."""
 
-    __slots__ = ("again", "busy", "due", "failures", "lease", "place", "result")
+    __slots__ = ("again", "busy", "due", "lease", "place", "result", "retries")
 
-    def __init__(self, lease: Lease, *, due: float, result: bool) -> None:
+    def __init__(self, lease: Lease, retries: Retries, *, due: float, result: bool) -> None:
         self.lease = lease
+        self.retries = retries
         self.due = due
         self.result = result
-        self.failures = 0
         self.busy = False
         self.again = False
         self.place = 0
+
+
+class _Lane:
+    """Jobs that are ready, and the workers that share them; they start as they are needed."""
+
+    __slots__ = ("_carry", "_group", "_idle", "_most", "_ready", "_workers")
+
+    def __init__(self, carry: Callable[[_Job], Awaitable[None]], *, most: int) -> None:
+        self._carry = carry
+        self._most = most
+        self._ready: deque[_Job] = deque()
+        self._idle: list[Wakeup] = []
+        self._workers = 0
+        self._group: TaskGroup | None = None
+
+    def open(self, group: TaskGroup) -> None:
+        """Say where workers live. What came before is carried now."""
+        self._group = group
+        for _ in range(min(len(self._ready), self._most)):
+            self._start()
+
+    def push(self, job: _Job) -> None:
+        """Let the next free worker carry a job."""
+        self._ready.append(job)
+        if self._idle:
+            self._idle.pop().notify()
+        elif self._workers < self._most:
+            self._start()
+
+    def _start(self) -> None:
+        if self._group is not None:
+            self._workers += 1
+            self._group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        wakeup = Wakeup()
+        while True:
+            while self._ready:
+                await self._carry(self._ready.popleft())
+            self._idle.append(wakeup)
+            await wakeup.wait()
 
 
 class Courier:
@@ -83,16 +124,14 @@ class Courier:
         self._emit = emit
         self._on_room = on_room
         self._log = log
-        self._ready: deque[_Job] = deque()
+        self._result_lane = _Lane(self._deliver, most=RESULTS_AT_ONCE)
+        self._progress_lane = _Lane(self._send_update, most=PROGRESS_AT_ONCE)
         self._later: list[tuple[float, int, _Job]] = []
         self._count = itertools.count()
         self._results: dict[Lease, _Job] = {}
         self._updates: dict[Lease, _Job] = {}
-        self._idle: list[Wakeup] = []
         self._timer = Wakeup()
         self._changed = Changed()
-        self._workers: TaskGroup | None = None
-        self._number = 0
 
     @property
     def pending(self) -> int:
@@ -105,21 +144,22 @@ class Courier:
         """Take over an outcome. One that is on its way already goes again, under its lease's newest id."""
         job = self._results.get(lease)
         if job is None:
-            job = self._results[lease] = _Job(lease, due=lease.due, result=True)
+            job = self._results[lease] = self._job(lease, due=lease.due, result=True)
+            self._schedule(job)
         elif job.busy:
             job.again = True
-            return
         else:
-            job.failures = 0
-            job.due = self._clock()
-        self._schedule(job)
+            self._send_anew(job)
 
     def put_progress(self, lease: Lease) -> None:
         """Take over that a lease has progress to send."""
         if lease in self._updates or not isinstance(lease.runtime, Run):
             return
-        job = self._updates[lease] = _Job(lease, due=lease.runtime.progress_due, result=False)
+        job = self._updates[lease] = self._job(lease, due=lease.runtime.progress_due, result=False)
         self._schedule(job)
+
+    def _job(self, lease: Lease, *, due: float, result: bool) -> _Job:
+        return _Job(lease, Retries(self._timing.reconnect), due=due, result=result)
 
     def hurry(self, source: int | None = None) -> None:
         """Send now what waits for its time: everything, or what one broker that is back had failed to take."""
@@ -128,11 +168,16 @@ class Courier:
             job = entry[2]
             if job.place != entry[1]:
                 continue
-            if source is None or (job.failures and job.lease.source == source):
+            if source is None or (job.retries.failures and job.lease.source == source):
                 job.due = self._clock()
                 self._push_ready(job)
             else:
                 heapq.heappush(self._later, entry)
+
+    def _send_anew(self, job: _Job) -> None:
+        job.retries.reset()
+        job.due = self._clock()
+        self._schedule(job)
 
     def _schedule(self, job: _Job) -> None:
         if job.due <= self._clock():
@@ -144,19 +189,16 @@ class Courier:
 
     def _push_ready(self, job: _Job) -> None:
         job.place = -1
-        self._ready.append(job)
-        if self._idle:
-            self._idle.pop().notify()
-        elif self._workers is not None and self._number < WORKERS:
-            self._number += 1
-            self._workers.start_soon(self._work)
+        lane = self._result_lane if job.result else self._progress_lane
+        lane.push(job)
 
     # Doing it
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Carry until cancelled."""
         async with anyio.create_task_group() as group:
-            self._workers = group
+            self._result_lane.open(group)
+            self._progress_lane.open(group)
             task_status.started()
             await self._move_what_is_due()
 
@@ -174,18 +216,6 @@ class Courier:
                 if job.place == place:  # else it was put on its way by other means
                     self._push_ready(job)
             await self._timer.wait(until=self._later[0][0] if self._later else None)
-
-    async def _work(self) -> None:
-        wakeup = Wakeup()
-        while True:
-            while self._ready:
-                job = self._ready.popleft()
-                if job.result:
-                    await self._deliver(job)
-                else:
-                    await self._send_update(job)
-            self._idle.append(wakeup)
-            await wakeup.wait()
 
     async def _deliver(self, job: _Job) -> None:
         lease = job.lease
@@ -212,18 +242,15 @@ class Courier:
     def _try_again(self, job: _Job, reason: str, retry_after: float | None) -> None:
         job.busy = False
         again, job.again = job.again, False
-        job.failures = 1 if again else job.failures + 1
-        delay = self._timing.reconnect.delay(
-            job.failures - 1,
-            random=random.random(),  # noqa: S311 - jitter
-            retry_after=retry_after,
-        )
+        if again:
+            job.retries.reset()
+        delay = job.retries.fail(retry_after)
         job.due = self._clock() + (0.0 if again else delay)
-        if job.failures in (1, 3) or job.failures % 10 == 0:
+        if job.retries.is_telling:
             self._log.warning(
                 "result of lease %s not delivered (attempt %d): %s; next in %.1f s",
                 job.lease.delivery.id,
-                job.failures,
+                job.retries.failures,
                 reason,
                 delay,
             )
@@ -235,9 +262,7 @@ class Courier:
         if lease.delivery.id != delivery_id or job.again:
             # A newer delivery of the task came meanwhile and wants the same answer (promise L3.5).
             job.again = False
-            job.failures = 0
-            job.due = now
-            self._schedule(job)
+            self._send_anew(job)
             return
         task_id = lease.delivery.task.task_id
         if receipt.verdict is Verdict.ACCEPTED:
@@ -250,9 +275,7 @@ class Courier:
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)
             elif self._ledger.refused(lease, receipt.reason, now):
-                job.failures = 0
-                job.due = now
-                self._schedule(job)
+                self._send_anew(job)
                 return
         del self._results[lease]
         self._changed.notify()

@@ -193,7 +193,7 @@ class Engine:
             self._settled(lease)
             self.start_ready()
 
-    def grant(self, source: int, granted: Mapping[str, int]) -> None:
+    def grant(self, source: int, granted: Mapping[str, int | None]) -> None:
         """Apply what a broker granted (promise C11)."""
         for name in self.ledger.grant(source, granted):
             self.log.warning("%s did not grant capability %s", self.sources[source].origin, name)

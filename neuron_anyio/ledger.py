@@ -406,8 +406,8 @@ class Ledger:
         """Return what to announce to a broker: everything less what it revoked."""
         return [pool.offer for pool in self.slots.pools.values() if pool.is_granted(source)]
 
-    def grant(self, source: int, granted: Mapping[str, int]) -> list[str]:
-        """Note what a broker granted. Returns the types that it did not."""
+    def grant(self, source: int, granted: Mapping[str, int | None]) -> list[str]:
+        """Note what a broker granted, None where it was all that was wished. Returns the types that it did not."""
         for name, pool in self.slots.pools.items():
             pool.grant(source, granted.get(name, 0))
         return [name for name in self.slots.pools if name not in granted]

@@ -7,6 +7,7 @@ brokers the most generous grant counts, since each of them limits on its own wha
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 
@@ -24,46 +25,44 @@ class Pool:
 
     Attributes:
         offer: the capability as it is wished now.
+        limit: handlers that may run at once: the smaller of wish and cap (promise C11).
         running: slots taken.
         queued: leases that wait.
     """
 
-    __slots__ = ("_grants", "_queue", "offer", "queued", "running")
+    __slots__ = ("_caps", "_queue", "limit", "offer", "queued", "running")
 
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
+        self.limit = offer.concurrency
         self.running = 0
         self.queued = 0
         self._queue: deque[Lease] = deque()
-        self._grants: dict[int, int] = {}
-
-    @property
-    def limit(self) -> int:
-        """Handlers that may run at once: the smaller of wish and grant (promise C11).
-
-        A broker that grants none sends none, and has no say in what the others send.
-        """
-        return min(self.offer.concurrency, max((g for g in self._grants.values() if g), default=self.offer.concurrency))
+        self._caps: dict[int, int] = {}
 
     @property
     def free(self) -> int:
         """Slots that are free now, never below 0."""
         return max(0, self.limit - self.running)
 
-    def grant(self, source: int, concurrency: int) -> None:
-        """Note what one broker granted; 0 means that it takes none of it back."""
-        self._grants[source] = concurrency
+    def grant(self, source: int, cap: int | None) -> None:
+        """Note what one broker granted: at most `cap`, 0 for nothing at all, None for whatever is wished."""
+        self._caps[source] = sys.maxsize if cap is None else cap
+        self._set_limit()
 
     def resize(self, offer: Offer) -> None:
-        """Take a new wish. A broker that had granted the whole of the old one does not stand in its way (L5)."""
-        before, self.offer = self.offer.concurrency, offer
-        for source, granted in self._grants.items():
-            if granted >= before:
-                self._grants[source] = offer.concurrency
+        """Take a new wish (promise L5)."""
+        self.offer = offer
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        # A broker that grants none sends none, and has no say in what the others send.
+        cap = max((cap for cap in self._caps.values() if cap), default=sys.maxsize)
+        self.limit = min(self.offer.concurrency, cap)
 
     def is_granted(self, source: int) -> bool:
         """Return whether leases of this broker may run: nothing said yet counts as yes."""
-        return self._grants.get(source, 1) > 0
+        return self._caps.get(source) != 0
 
     def push(self, lease: Lease) -> None:
         """Queue a lease behind all others."""
@@ -101,7 +100,7 @@ class Slots:
 
     def __init__(self, offers: Iterable[Offer], *, maximum: int | None = None) -> None:
         self._pools = {offer.capability: Pool(offer) for offer in offers}
-        self._maximum = maximum
+        self._maximum = sys.maxsize if maximum is None else maximum
         self._running = 0
         self.paused = False
         self.queued = 0
@@ -156,8 +155,4 @@ class Slots:
         self._running -= 1
 
     def _room(self) -> int:
-        if self.paused:
-            return 0
-        if self._maximum is None:
-            return max(0, sum(pool.limit for pool in self._pools.values()))
-        return max(0, self._maximum - self._running)
+        return 0 if self.paused else max(0, self._maximum - self._running)

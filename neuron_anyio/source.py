@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from .config import Timing
 from .errors import TransportError
 from .ledger import Ledger
 from .model import Delivery, Failed, GivenBack, Offer
+from .retries import Retries
 from .wakeup import Changed, Wakeup
 
 __all__ = ["Desk", "Source"]
@@ -57,7 +57,7 @@ class Desk(Protocol):
         """Settle what could not be read."""
         ...
 
-    def grant(self, source: int, granted: Mapping[str, int]) -> None:
+    def grant(self, source: int, granted: Mapping[str, int | None]) -> None:
         """Take what was granted."""
         ...
 
@@ -127,12 +127,13 @@ class Source:
         """Settle a delivery that could not be read."""
         self._desk.refuse(self._number, delivery_id, outcome)
 
-    def grant(self, session_id: str | None, granted: Mapping[str, int]) -> None:
+    def grant(self, session_id: str | None, granted: Mapping[str, int | None]) -> Mapping[str, int]:
         """Take what the broker granted."""
         self.session_id = session_id
         self._desk.grant(self._number, granted)
         pools = self._desk.ledger.slots.pools
-        self.effective = {name: pool.limit for name, pool in pools.items() if granted.get(name, 0) > 0}
+        self.effective = {name: pool.limit for name, pool in pools.items() if granted.get(name, 0) != 0}
+        return self.effective
 
     def revoke(self, capability: str, reason: str) -> None:
         """Take a revocation."""
@@ -212,7 +213,7 @@ class Source:
     async def announce_changes(self) -> None:
         """Tell the broker of changed limits, each until it is accepted or has changed again (promise L5)."""
         desk = self._desk
-        failures = 0
+        retries = Retries(desk.timing.reconnect)
         while True:
             if not self._to_announce:
                 await self._announcing.wait()
@@ -225,10 +226,14 @@ class Source:
             try:
                 await self._broker.announce(pool.offer)
             except TransportError as exc:
-                desk.log.warning("%s did not take the new limit of %s: %s", self.origin, capability, exc)
-                self._to_announce.setdefault(capability)
-                delay = desk.timing.reconnect.delay(failures, random=random.random())  # noqa: S311 - jitter
-                await self._announcing.wait(until=desk.clock() + delay)
-                failures += 1
+                delay = retries.fail(exc.retry_after)
+                if retries.is_telling:
+                    desk.log.warning("%s did not take the new limit of %s: %s", self.origin, capability, exc)
+            except Exception:
+                delay = retries.fail()
+                desk.log.exception("telling %s the new limit of %s failed", self.origin, capability)
             else:
-                failures = 0
+                retries.reset()
+                continue
+            self._to_announce.setdefault(capability)
+            await self._announcing.wait(until=desk.clock() + delay)

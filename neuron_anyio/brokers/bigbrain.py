@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -42,6 +41,7 @@ from ..model import (
     Outcome,
     Progress,
 )
+from ..retries import Retries
 from ..wakeup import Wakeup
 from ._bigbrain_wire import capability_frame, delivery_of, settlement_frame
 from ._silence import Silence
@@ -121,25 +121,20 @@ class BigBrainBroker:
         """Keep a stream open and the neuron registered, until cancelled or until there is no way to go on."""
         self._is_started = self._ever_accepted = False
         self._fatal = self._conflict_since = None
-        failures = 0
+        retries = Retries(self._timing.reconnect)
         while True:
-            ceiling = self._timing.reconnect.ceiling(max(0, failures - 1))
             uptime, reason, retry_after = await self._connect(task_status)
             if self._fatal is not None:
                 raise self._fatal
-            if uptime > max(STABLE, ceiling):
-                failures = 0
-            delay = self._timing.reconnect.delay(
-                failures,
-                random=random.random(),  # noqa: S311 - jitter
-                retry_after=retry_after,
-            )
-            failures += 1
-            if failures in (1, 3) or failures % 10 == 0:
+            if uptime > max(STABLE, retries.last_ceiling):
+                retries.reset()
+            delay = retries.fail(retry_after)
+            attempt = retries.failures
+            if retries.is_telling:
                 self._log.warning(
-                    "no stream from %s (attempt %d): %s; next in %.1f s", self.origin, failures, reason, delay
+                    "no stream from %s (attempt %d): %s; next in %.1f s", self.origin, attempt, reason, delay
                 )
-            self._intake.emit(events.Reconnecting(origin=self.origin, attempt=failures, delay=delay, reason=reason))
+            self._intake.emit(events.Reconnecting(origin=self.origin, attempt=attempt, delay=delay, reason=reason))
             await self._wake.wait(until=anyio.current_time() + delay)
 
     async def _connect(self, task_status: TaskStatus[None]) -> tuple[float, str, float | None]:
@@ -202,8 +197,7 @@ class BigBrainBroker:
                 with anyio.move_on_after(CONFIRMATION):
                     await self._confirmed.wait()
                 if not self._confirmed.is_set():
-                    offered = {offer.capability: offer.concurrency for offer in self._intake.offers()}
-                    self._note_registered(None, offered)
+                    self._note_registered(None, dict.fromkeys(self._asked))
             if not self._is_started:
                 self._is_started = True
                 task_status.started()
@@ -212,7 +206,7 @@ class BigBrainBroker:
 
     async def _register(self) -> bool:
         """Post `register` until it is accepted. Returns whether there was anything to offer."""
-        failures = 0
+        retries = Retries(self._timing.reconnect)
         while offers := self._intake.offers():
             frame = frames.Register(
                 neuron_id=self._intake.neuron_id,
@@ -233,13 +227,8 @@ class BigBrainBroker:
                     return True
                 reason, retry_after = f"{reply.status} {reply.text}", reply.retry_after
                 self._check_refusal(reply.status, f"{self.origin} answered {reply.status} to register: {reply.text}")
-            delay = self._timing.reconnect.delay(
-                failures,
-                random=random.random(),  # noqa: S311 - jitter
-                retry_after=retry_after,
-            )
-            failures += 1
-            if failures in (1, 3) or failures % 10 == 0:
+            delay = retries.fail(retry_after)
+            if retries.is_telling:
                 self._log.warning("register not accepted by %s: %s; next in %.1f s", self.origin, reason, delay)
             await anyio.sleep(delay)
         return False
@@ -322,22 +311,15 @@ class BigBrainBroker:
                 self._intake.cancel(frame.lease_id, frame.reason)
             case frames.Registered():
                 granted = {offer.type: offer.concurrency for offer in frame.capabilities}
-                self._note_registered(frame.session_id, granted)
+                caps = {name: None if cap >= self._asked.get(name, math.inf) else cap for name, cap in granted.items()}
+                self._note_registered(frame.session_id, caps)
             case frames.CapabilityRevoked():
                 self._intake.revoke(frame.capability, frame.reason)
             case frames.Disconnect():
                 self._disconnect(frame)
 
-    def _note_registered(self, session_id: str | None, granted: Mapping[str, int]) -> None:
-        # What grants all that was asked for does not stand in the way of a limit that was raised since (promise L5).
-        now = {offer.capability: offer.concurrency for offer in self._intake.offers()}
-        granted = {
-            name: max(limit, now.get(name, 0)) if limit >= self._asked.get(name, math.inf) else limit
-            for name, limit in granted.items()
-        }
-        self._intake.grant(session_id, granted)
-        wished = {offer.capability: offer.concurrency for offer in self._intake.offers()}
-        effective = {name: min(wish, granted[name]) for name, wish in wished.items() if name in granted}
+    def _note_registered(self, session_id: str | None, granted: Mapping[str, int | None]) -> None:
+        effective = self._intake.grant(session_id, granted)
         listed = ", ".join(f"{name} x{limit}" for name, limit in effective.items())
         self._log.info("registered with %s: %s", self.origin, listed or "nothing")
         self._intake.emit(events.Registered(origin=self.origin, session_id=session_id, capabilities=effective))

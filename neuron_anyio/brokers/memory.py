@@ -102,8 +102,8 @@ class MemoryBroker:
         """Poll the heap whenever a slot is free."""
         for offer in self._intake.offers():
             self.offers[offer.capability] = offer
-        granted = {offer.capability: offer.concurrency for offer in self.offers.values()}
-        self._intake.emit(Registered(origin=self.origin, session_id=None, capabilities=granted))
+        effective = self._intake.grant(None, dict.fromkeys(self.offers))
+        self._intake.emit(Registered(origin=self.origin, session_id=None, capabilities=effective))
         task_status.started()
         async with anyio.create_task_group() as group:
             group.start_soon(self._follow_slots)

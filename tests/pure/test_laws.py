@@ -50,7 +50,9 @@ LAYERS = (
         "judgement", "schema_report schema_refs schema_patterns schema_cost schema_subset schemas conversion capability"
     ),
     Layer("seams", "abc"),
-    Layer("waiting", "wakeup taskgroups tokens _http1_wire _http1_connection _http1_pool _http1_exchange http1"),
+    Layer(
+        "waiting", "wakeup taskgroups retries tokens _http1_wire _http1_connection _http1_pool _http1_exchange http1"
+    ),
     Layer("transports", "transports transports._roads transports.http transports.memory"),
     Layer("brokers", "brokers brokers._silence brokers._bigbrain_wire brokers.bigbrain brokers.memory"),
     Layer(

@@ -242,8 +242,8 @@ class BookMachine(RuleBasedStateMachine):
             after = lease.time_left(self.now)
             assert after is None or before is None or after >= before, "a renewal takes no time"
 
-    @rule(source=SOURCES, granted=st.dictionaries(st.sampled_from([A, B, "core/else"]), st.integers(0, 3)))
-    def grant(self, source: int, granted: dict[str, int]) -> None:
+    @rule(source=SOURCES, granted=st.dictionaries(st.sampled_from([A, B, "core/else"]), st.none() | st.integers(0, 3)))
+    def grant(self, source: int, granted: dict[str, int | None]) -> None:
         missing = self.ledger.grant(source, granted)
         assert set(missing) == {A, B} - granted.keys()
         self.start()
@@ -294,7 +294,7 @@ class BookMachine(RuleBasedStateMachine):
             return
         slots = self.ledger.slots
         full = slots.paused or self.ledger.undelivered >= self.limits.undelivered
-        full = full or (slots._maximum is not None and slots.running >= slots._maximum)
+        full = full or slots.running >= slots._maximum
         for pool in slots.pools.values():
             assert full or pool.running >= pool.limit or not pool.waiting()
 

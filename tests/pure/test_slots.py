@@ -138,6 +138,8 @@ def test_C11_the_limit_is_the_smaller_of_wish_and_grant() -> None:
     assert pool.limit == 2
     pool.grant(0, 9)
     assert pool.limit == 4
+    pool.grant(0, None)
+    assert pool.limit == 4, "None grants whatever is wished"
 
 
 def test_C11_with_several_brokers_the_most_generous_grant_counts() -> None:
@@ -157,14 +159,23 @@ def test_C12_what_one_broker_takes_back_does_not_starve_another_that_has_not_spo
 
 @pytest.mark.parametrize(
     ("granted", "wish", "limit"),
-    [(2, 5, 5), (9, 5, 5), (2, 1, 1), (1, 5, 1)],
-    ids=["the whole of the old wish", "more than it", "less is wished now", "the broker had given less"],
+    [(None, 5, 5), (9, 5, 5), (9, 12, 9), (None, 1, 1), (1, 5, 1)],
+    ids=["all that was asked", "more than it", "less than is wished now", "less is wished now", "less than was asked"],
 )
-def test_L5_a_new_wish_holds_at_once_unless_the_broker_had_granted_less(granted: int, wish: int, limit: int) -> None:
+def test_L5_a_new_wish_holds_at_once_up_to_what_the_broker_granted(granted: int | None, wish: int, limit: int) -> None:
     pool = Pool(offer(A, concurrency=2))
     pool.grant(0, granted)
     pool.resize(offer(A, concurrency=wish))
     assert pool.limit == limit
+
+
+def test_C11_a_wish_that_was_lower_for_a_while_does_not_lift_a_cap() -> None:
+    pool = Pool(offer(A, concurrency=4))
+    pool.grant(0, 2)
+    pool.resize(offer(A, concurrency=1))
+    assert pool.limit == 1
+    pool.resize(offer(A, concurrency=4))
+    assert pool.limit == 2
 
 
 def test_a_new_wish_does_not_undo_a_revocation() -> None:
@@ -207,8 +218,10 @@ def test_a_queue_whose_leases_leave_from_the_middle_does_not_grow() -> None:
     assert len(pool._queue) < 100
 
 
+MOST = 5
+
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["queue", "drop", "end", "resize", "grant", "start", "maximum"]), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["queue", "drop", "end", "resize", "grant", "start", "maximum"]), st.integers(0, MOST)),
     max_size=60,
 )
 
@@ -230,7 +243,7 @@ def test_L5_limits_and_order_hold_under_any_steps(steps: list[tuple[str, int]], 
         elif what == "resize":
             pool.resize(offer(name, concurrency=number + 1))
         elif what == "grant":
-            pool.grant(0, number)
+            pool.grant(0, None if number == MOST else number)
         elif what == "start":
             started = slots.start()
             for lease in started:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from neuron_anyio import (
+    Backoff,
     BigBrainBroker,
     Broker,
     LeaseContext,
@@ -15,12 +16,13 @@ from neuron_anyio import (
     RetryableFailure,
     Timing,
     Transport,
+    TransportError,
     capability,
     open_neuron,
 )
 from neuron_anyio.abc import Reply
 from neuron_anyio.brokers.memory import MemoryBroker
-from neuron_anyio.model import Cancelled, Completed, Failed, FailureKind, GiveBack, GivenBack
+from neuron_anyio.model import Cancelled, Completed, Failed, FailureKind, GiveBack, GivenBack, Offer
 from tests.runtime.handlers import Steered, echo
 from tests.runtime.scripted import Scripted, settle
 
@@ -205,3 +207,29 @@ async def test_one_broker_that_ends_for_good_ends_the_neuron_and_the_other_is_dr
     with pytest.raises(RegistrationRejected):
         async with neuron(BigBrainBroker(refusing.transport), healthy, capabilities=[echo]):
             raise AssertionError
+
+
+async def test_L5_a_broker_that_breaks_while_it_is_told_a_limit_is_told_again_and_the_neuron_lives() -> None:
+    told: list[int] = []
+
+    class Breaking(MemoryBroker):
+        async def announce(self, offer: Offer) -> None:
+            told.append(offer.concurrency)
+            if len(told) == 1:
+                raise ValueError("a broker's own mistake")
+            if len(told) == 2:
+                raise TransportError("not now", retry_after=0.01)
+            await super().announce(offer)
+            taken.set()
+
+    taken = anyio.Event()
+    broker = Breaking()
+    fast = Timing(reconnect=Backoff(initial=0.001, maximum=0.001))
+    with anyio.fail_after(5):
+        async with neuron(broker, capabilities=[echo], timing=fast) as running:
+            await running.update_capability("test/echo", concurrency=7)
+            await taken.wait()
+            task = broker.submit("test/echo", 1)
+            await broker.wait_settled(task)
+    assert told == [7, 7, 7]
+    assert broker.offers["test/echo"].concurrency == 7

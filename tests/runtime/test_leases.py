@@ -666,6 +666,30 @@ async def test_H3_a_gateway_that_does_not_answer_progress_holds_up_the_result_a_
         gateway.release("progress")
 
 
+async def test_H3_progress_that_nobody_takes_never_holds_up_the_results_of_other_leases() -> None:
+    reporting = 0
+
+    @capability("test/steps", concurrency=40)
+    async def steps(_: Any, ctx: LeaseContext) -> None:
+        nonlocal reporting
+        ctx.progress(percent=1)
+        reporting += 1
+        await anyio.sleep_forever()
+
+    gateway = Scripted()
+    gateway.hold("progress")
+    with anyio.fail_after(10):
+        async with neuron(gateway, steps, echo, timing=Timing(drain=0.1)):
+            for number in range(40):
+                gateway.lease(f"slow-{number}", capability="test/steps")
+            while reporting < 40:
+                await anyio.wait_all_tasks_blocked()
+            gateway.lease("quick", capability="test/echo")
+            with anyio.fail_after(0.5):
+                await gateway.result("quick")
+            gateway.release("progress")
+
+
 async def test_H1_heartbeats_list_running_leases_and_not_queued_ones() -> None:
     steered = Steered()
     gateway = Scripted()
