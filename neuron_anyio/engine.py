@@ -1,7 +1,7 @@
 """What turns the book's decisions into running handlers, sent results and events.
 
-Everything here that changes state is synchronous and runs in the loop's thread; what has to wait stands at the end
-of the file, in the task that watches time; what speaks to a broker, in `source`.
+Everything here that changes state is synchronous and runs in the loop's thread; what has to wait for time stands in
+`deadlines`, what speaks to a broker in `source`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .capability import Capability
 from .config import Limits, Timing
 from .context import LeaseContext, Wiring
 from .conversion import Mismatch
+from .deadlines import Deadlines
 from .delivery import Courier
 from .errors import NeuronError
 from .executor import Middleware, Run
@@ -31,7 +32,7 @@ from .outcome import CancelledOut, Ending, input_failure, outcome_of
 from .schemas import InvalidSchema
 from .snapshot import CapabilityState, Snapshot, lease_state
 from .source import Source
-from .wakeup import Changed, Wakeup
+from .wakeup import Changed
 
 __all__ = ["Engine"]
 
@@ -81,6 +82,13 @@ class Engine:
             on_room=self.start_ready,
             log=log,
         )
+        self.deadlines = Deadlines(
+            self.ledger,
+            self.clock,
+            on_lost=self._lost,
+            on_impatient=self._settled,
+            on_overdue=lambda lease: self._stop(lease, CancelReason.TIMEOUT),
+        )
         self.sources = [Source(self, number, broker) for number, broker in enumerate(brokers)]
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in capabilities}
         self.stopped = False
@@ -92,8 +100,6 @@ class Engine:
         self._threads = anyio.CapacityLimiter(float("inf"))
         self._wiring: Wiring | None = None
         self._work: TaskGroup | None = None
-        self._deadlines = Wakeup()
-        self._watching_until: float | None = None
         self.changed = Changed()
 
     def clock(self) -> float:
@@ -148,7 +154,7 @@ class Engine:
         task = delivery.task
         if arrival is Arrival.ADOPTED:
             self.log.info("lease %s continues the running task %s", delivery.id, task.task_id)
-            self._watch(lease)
+            self.deadlines.watch(lease)
             return
         origin = self.sources[source].origin
         self.emit(
@@ -172,7 +178,7 @@ class Engine:
         if not isinstance(lease.runtime, Run):
             lease.runtime = None
             if lease.state is State.QUEUED:
-                self._watch_until(self.ledger.wait(lease))
+                self.deadlines.watch_until(self.ledger.wait(lease))
 
     def refuse(self, source: int, delivery_id: str, outcome: Failed | GivenBack) -> None:
         """Settle a delivery that could not be read."""
@@ -200,8 +206,8 @@ class Engine:
         self.start_ready()
 
     def renewed(self) -> None:
-        """Look again when the next lease runs out: a lost one may have been renewed (promise L7)."""
-        self._deadlines.notify()
+        """Look again when the next lease runs out."""
+        self.deadlines.look_again()
 
     def reconnected(self, source: int) -> None:
         """Send now what waited for a broker to come back (promise L9)."""
@@ -273,7 +279,7 @@ class Engine:
                 attempt=task.attempt,
             )
         )
-        self._watch(lease)
+        self.deadlines.watch(lease)
         self.sources[lease.source].lease_started()
         self._work.start_soon(self._run, lease, run, name=f"lease {lease.delivery.id}")
 
@@ -345,7 +351,7 @@ class Engine:
 
     def stop_all(self, reason: CancelReason) -> None:
         """Cancel every running handler."""
-        for lease in self.ledger.running():
+        for lease in self.ledger.held.running():
             self._stop(lease, reason)
 
     def _stop(self, lease: Lease, reason: CancelReason) -> None:
@@ -354,7 +360,7 @@ class Engine:
 
     def abandon_all(self, waited: float) -> None:
         """Wait no longer for handlers that do not end (promise D2)."""
-        for lease in self.ledger.running():
+        for lease in self.ledger.held.running():
             run: Run = lease.runtime
             capability = lease.delivery.task.capability
             self.log.error("the handler of lease %s (%s) does not end; left behind", lease.delivery.id, capability)
@@ -374,30 +380,6 @@ class Engine:
         """Wait until no handler runs."""
         while self.ledger.slots.running:
             await self.changed.wait()
-
-    # Time
-
-    def _watch(self, lease: Lease) -> None:
-        """Wake the watcher if this lease has to be looked at before anything else."""
-        times = [time for time in (lease.expires, lease.deadline) if time is not None]
-        self._watch_until(min(times, default=None))
-
-    def _watch_until(self, time: float | None) -> None:
-        if time is not None and (self._watching_until is None or time < self._watching_until):
-            self._deadlines.notify()
-
-    async def watch_time(self) -> None:
-        """Notice leases that run out and handlers that are over their time-out (promises L7, L11.7)."""
-        while True:
-            now = self.clock()
-            for lease in self.ledger.expire(now):
-                self._lost(lease)
-            for lease in self.ledger.impatient(now):
-                self._settled(lease)
-            for lease in self.ledger.overdue(now):
-                self._stop(lease, CancelReason.TIMEOUT)
-            self._watching_until = self.ledger.next_deadline()
-            await self._deadlines.wait(until=self._watching_until)
 
     def _lost(self, lease: Lease) -> None:
         task = lease.delivery.task

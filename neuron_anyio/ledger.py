@@ -8,10 +8,11 @@ told and reports what happened. A delivery is known by its broker and id, a task
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 from .config import Limits
+from .holdings import Holdings
+from .kept import KeptResults
 from .lease import Lease, State, Step, fingerprint
 from .memory import Memory
 from .model import (
@@ -23,7 +24,6 @@ from .model import (
     FailureKind,
     GiveBack,
     GivenBack,
-    Held,
     Offer,
     Outcome,
 )
@@ -32,11 +32,6 @@ from .patience import Patience
 from .slots import Slots
 
 __all__ = ["Arrival", "Ledger"]
-
-HEARTBEATS_FOR_LEASE_TIMES = 10
-"""An undelivered result keeps its lease alive this many lease times (promise L9): by then a gateway that does not take
-it will not take it, and should give the task to somebody else."""
-
 
 class Arrival(enum.Enum):
     """What to do with a delivery that has come."""
@@ -58,17 +53,18 @@ class Ledger:
 
     Attributes:
         slots: who may start.
+        held: what a heartbeat lists, and whose time runs.
         closed: no new work is taken (drain).
     """
 
     def __init__(self, offers: Iterable[Offer], *, limits: Limits, max_concurrency: int | None = None) -> None:
         self.slots = Slots(offers, maximum=max_concurrency)
+        self.held = Holdings()
         self.closed = False
         self._limits = limits
         self._by_id: dict[tuple[int, str], Lease] = {}
         self._by_task: dict[bytes, Lease] = {}
-        self._held: dict[int, dict[str, Lease]] = {}
-        self._kept: OrderedDict[bytes, Lease] = OrderedDict()
+        self._kept = KeptResults(limits)
         self._memory = Memory(limits)
         self._pacers: dict[str, Pacer] = {}
         self._patience = Patience()
@@ -85,11 +81,6 @@ class Ledger:
     def leases(self) -> list[Lease]:
         """Return every lease that is not over, oldest first."""
         return sorted(set(self._by_id.values()), key=lambda lease: lease.sequence)
-
-    def running(self) -> list[Lease]:
-        """Return the leases whose handlers run, oldest first."""
-        held = (lease for book in self._held.values() for lease in book.values())
-        return sorted((lease for lease in held if lease.is_running), key=lambda lease: lease.sequence)
 
     def is_held(self, source: int, delivery_id: str) -> bool:
         """Return whether a delivery is queued, running or undelivered, or was settled a short while ago."""
@@ -157,7 +148,7 @@ class Ledger:
             self._leave(known, Step.FORGET, now)
             return None
         if known.state is State.KEPT:
-            self._kept.pop(known.fingerprint, None)
+            self._kept.remove(known)
             known.apply(Step.REVIVE)
             self._undelivered += 1
         self._rebind(known, delivery, now)
@@ -172,7 +163,7 @@ class Ledger:
         lease.rebind(delivery, now)
         self._by_id[lease.key] = lease
         if lease.state is not State.QUEUED:
-            self._held.setdefault(lease.source, {})[delivery.id] = lease
+            self.held.add(lease)
 
     def _refusal(self, lease: Lease, now: float) -> GivenBack | None:  # noqa: PLR0911 - a row each
         """Row by row of L2, L6 and L13; the first that fits."""
@@ -231,7 +222,7 @@ class Ledger:
             self.slots.take(lease)
             lease.apply(Step.START)
             lease.started = now
-            self._held.setdefault(lease.source, {})[lease.delivery.id] = lease
+            self.held.add(lease)
         return ready
 
     def _hindrance(self, lease: Lease, now: float) -> GiveBack | None:
@@ -258,13 +249,12 @@ class Ledger:
         lease.finished = now
         lease.due = now
         lease.shed()
-        held = self._held.setdefault(lease.source, {})
         if isinstance(lease.outcome, GivenBack):
-            held.pop(lease.delivery.id, None)
+            self.held.remove(lease)
             return
         self._undelivered += 1
         if lease.delivery.task.task_id:  # a heartbeat has no words for a delivery of which only the id could be read
-            held[lease.delivery.id] = lease
+            self.held.add(lease)
 
     def _pacer(self, capability: str) -> Pacer:
         """Return the pacer of a capability; unknown ones share one, their number is the gateway's choice."""
@@ -293,53 +283,10 @@ class Ledger:
             lease.cancel(reason)
         return lease.is_running
 
-    # Time: promises L6, L7, H1
-
-    def renewed(self, source: int, delivery_ids: Iterable[str], sent_at: float) -> None:
-        """Note that a heartbeat with these ids, sent at `sent_at`, was accepted."""
-        held = self._held.get(source, {})
-        for delivery_id in delivery_ids:
-            lease = held.get(delivery_id)
-            if lease is not None:
-                lease.renew(sent_at)
-
-    def expire(self, now: float) -> list[Lease]:
-        """Return the running leases whose time has run out since the last call (promise L7)."""
-        lost = [lease for lease in self.running() if not lease.lost and lease.time_left(now) == 0]
-        for lease in lost:
-            lease.lost = True
-        return lost
-
-    def overdue(self, now: float) -> list[Lease]:
-        """Return the running leases that are over their capability's time-out and not yet told so (L11.7)."""
-        running = (lease for lease in self.running() if lease.state is State.RUNNING)
-        return [lease for lease in running if lease.deadline is not None and lease.deadline <= now]
-
     def next_deadline(self) -> float | None:
         """Return when a lease has to be looked at next: to expire, to be over its time-out or out of patience."""
-        running = self.running()
-        expiries = [lease.expires for lease in running if not lease.lost and lease.expires is not None]
-        impatience = [] if self._patience.next is None else [self._patience.next]
-        deadlines = [lease.deadline for lease in running if lease.state is State.RUNNING and lease.deadline is not None]
-        return min([*expiries, *impatience, *deadlines], default=None)
-
-    def shortest_lease(self, source: int) -> float | None:
-        """Return the shortest lease time, in seconds, among what a heartbeat would list now."""
-        held = self._held.get(source, {}).values()
-        times = (lease.delivery.time_left for lease in held if lease.delivery.time_left)
-        return min(times, default=None)
-
-    def held(self, source: int, now: float) -> list[Held]:
-        """Return what a heartbeat lists: running leases, and undelivered ones for ten lease times (H1, L9)."""
-        return [
-            Held(
-                delivery_id=lease.delivery.id,
-                task_id=lease.delivery.task.task_id,
-                age=now - (lease.started if lease.started is not None else lease.admitted),
-            )
-            for lease in self._held.get(source, {}).values()
-            if lease.is_running or not _too_long_undelivered(lease, now)
-        ]
+        times = (self.held.next_deadline(), self._patience.next)
+        return min((time for time in times if time is not None), default=None)
 
     # Delivery: promise L9
 
@@ -359,9 +306,8 @@ class Ledger:
         lease.apply(Step.LOSE)
         lease.finished = now
         self._undelivered -= 1
-        self._kept[lease.fingerprint] = lease
-        while len(self._kept) > self._limits.undelivered:
-            self._forget_oldest_kept()
+        self._kept.add(lease)
+        self._forget_kept(now)
 
     def refused(self, lease: Lease, reason: str, now: float) -> bool:
         """Note that the broker will never take this content. Returns whether another outcome is to be sent."""
@@ -384,21 +330,14 @@ class Ledger:
     def _forget_id(self, lease: Lease, now: float, *, outcome: Outcome | None) -> None:
         if self._by_id.get(lease.key) is lease:
             del self._by_id[lease.key]
-            self._held.get(lease.source, {}).pop(lease.delivery.id, None)
+            self.held.remove(lease)
             self._memory.note_settled(lease.key, outcome, now)
 
     def _forget_kept(self, now: float) -> None:
-        while self._kept:
-            oldest = next(iter(self._kept.values()))
-            if oldest.finished is None or now - oldest.finished < self._limits.undelivered_age:
-                return
-            self._forget_oldest_kept()
-
-    def _forget_oldest_kept(self) -> None:
-        identity, lease = self._kept.popitem(last=False)
-        lease.apply(Step.FORGET)
-        if self._by_task.get(identity) is lease:
-            del self._by_task[identity]
+        for lease in self._kept.pop_surplus(now):
+            lease.apply(Step.FORGET)
+            if self._by_task.get(lease.fingerprint) is lease:
+                del self._by_task[lease.fingerprint]
 
     # Capabilities and the end: promises C11, C12, D1
 
@@ -440,9 +379,3 @@ def _give_back(cause: GiveBack) -> GivenBack:
 def _answers(outcome: Outcome | None) -> bool:
     """Return whether an outcome answers the task for good, so that it need not run again (promise L3.5)."""
     return isinstance(outcome, Completed) or (isinstance(outcome, Failed) and not outcome.retryable)
-
-
-def _too_long_undelivered(lease: Lease, now: float) -> bool:
-    if lease.finished is None or lease.delivery.time_left is None:
-        return False
-    return now - lease.finished > HEARTBEATS_FOR_LEASE_TIMES * lease.delivery.time_left

@@ -189,19 +189,19 @@ class Source:
             await self._beat(period)
 
     def _heartbeat_period(self) -> float:
-        shortest = self._desk.ledger.shortest_lease(self._number)
+        shortest = self._desk.ledger.held.shortest(self._number)
         interval = self._desk.timing.heartbeat
         return interval if shortest is None else min(interval, max(SHORTEST, shortest / HEARTBEATS_PER_LEASE))
 
     async def _beat(self, period: float) -> None:
         desk = self._desk
         sent_at = desk.clock()
-        held = desk.ledger.held(self._number, sent_at)
+        held = desk.ledger.held.listed(self._number, sent_at)
         try:
             # One that is not answered within its interval is given up, so that the next one goes out.
             with anyio.move_on_after(period) as self._beating:
                 if await self._broker.keep_alive(held):
-                    desk.ledger.renewed(self._number, [item.delivery_id for item in held], sent_at)
+                    desk.ledger.held.renew(self._number, [item.delivery_id for item in held], sent_at)
                     desk.renewed()
         except TransportError as exc:
             desk.log.debug("heartbeat to %s failed: %s", self.origin, exc)

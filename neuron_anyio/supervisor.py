@@ -142,7 +142,7 @@ class Supervisor:
         engine = self._engine
         async with create_task_group() as io:
             await io.start(engine.courier.run, name="neuron delivery")
-            io.start_soon(engine.watch_time, name="neuron clock")
+            io.start_soon(engine.deadlines.run, name="neuron clock")
             async with create_task_group() as work:
                 engine.attach(work, self._wiring())
                 for broker, source in zip(engine.brokers, engine.sources, strict=True):

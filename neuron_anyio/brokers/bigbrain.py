@@ -17,7 +17,7 @@ from anyio import CancelScope
 from anyio.abc import TaskStatus
 
 from .. import events, frames
-from ..abc import EventStream, Intake, Oversized, Receipt, Reply, Transport, Verdict
+from ..abc import EventStream, Intake, Oversized, Receipt, Reply, Transport
 from ..codec import UnknownFrameType, decode_server_frame, encode_frame, peek_lease_id
 from ..config import Timing
 from ..errors import (
@@ -43,6 +43,7 @@ from ..model import (
 )
 from ..retries import Retries
 from ..wakeup import Wakeup
+from ._bigbrain_answers import FORGOTTEN, Refusals, Settlements, answer_text, is_success
 from ._bigbrain_wire import capability_frame, delivery_of, settlement_frame
 from ._silence import Silence
 
@@ -51,24 +52,11 @@ __all__ = ["BigBrainBroker"]
 CONFIRMATION = 1.0
 """Seconds that an accepted neuron waits for its `registered` frame (promise C1)."""
 
-CONFLICT_FOR = 60.0
-"""Seconds of 409 after which the neuron id counts as taken for good (promise C2)."""
-
 STABLE = 5.0
 """Seconds that a stream must stay up before the back-off starts anew (promise C5)."""
 
 UNANSWERED = 3
 """Heartbeats in a row without an answer after which the stream counts as dead (promise C6)."""
-
-MISSING_TIMES, MISSING_SECONDS = 3, 5.0
-"""A 404 without JSON may be an ingress that restarts; so often over so long it is an answer (promise L9)."""
-
-UNAUTHORIZED, NOT_FOUND, CONFLICT, GONE = 401, 404, 409, 410
-RETRIED = frozenset({UNAUTHORIZED, 408, CONFLICT, 425, 429})
-"""4xx that say "not now" to a register or a stream (promises C2, C3)."""
-
-FATAL_LATER = frozenset({400, 403, 422})
-FORGOTTEN = frozenset({NOT_FOUND, CONFLICT, GONE, 412})
 
 
 class BigBrainBroker:
@@ -94,10 +82,9 @@ class BigBrainBroker:
         self._is_started = False
         self._asked: Mapping[str, int] = {}
         self._registered = False
-        self._ever_accepted = False
-        self._conflict_since: float | None = None
+        self._refusals = Refusals()
+        self._settlements = Settlements()
         self._unanswered = 0
-        self._missing: dict[str, tuple[int, float]] = {}
         self._fatal: NeuronError | None = None
         self._attempt: CancelScope | None = None
         self._stream: CancelScope | None = None
@@ -119,8 +106,9 @@ class BigBrainBroker:
 
     async def take(self, *, task_status: TaskStatus[None]) -> None:
         """Keep a stream open and the neuron registered, until cancelled or until there is no way to go on."""
-        self._is_started = self._ever_accepted = False
-        self._fatal = self._conflict_since = None
+        self._is_started = False
+        self._fatal = None
+        self._refusals = Refusals()
         retries = Retries(self._timing.reconnect)
         while True:
             uptime, reason, retry_after = await self._connect(task_status)
@@ -154,7 +142,7 @@ class BigBrainBroker:
             self._check_refusal(exc.status, str(exc))
         except TransportError as exc:
             reason, retry_after = str(exc), exc.retry_after
-            self._conflict_since = None
+            self._refusals.interrupt()
         except NeuronError as exc:
             self._fatal = exc
             reason = str(exc)
@@ -219,11 +207,11 @@ class BigBrainBroker:
                 reply = await self._post(frame)
             except TransportError as exc:
                 reason = str(exc)
-                self._conflict_since = None
+                self._refusals.interrupt()
             else:
-                if _is_success(reply):
-                    self._registered = self._ever_accepted = True
-                    self._conflict_since = None
+                if is_success(reply):
+                    self._registered = True
+                    self._refusals.accept()
                     return True
                 reason, retry_after = f"{reply.status} {reply.text}", reply.retry_after
                 self._check_refusal(reply.status, f"{self.origin} answered {reply.status} to register: {reply.text}")
@@ -234,28 +222,11 @@ class BigBrainBroker:
         return False
 
     def _check_refusal(self, status: int, text: str) -> None:
-        """Decide whether a refusal ends the neuron (promise C2)."""
-        now = anyio.current_time()
-        if status != CONFLICT:
-            self._conflict_since = None
-        elif self._conflict_since is None:
-            self._conflict_since = now
-        elif now - self._conflict_since >= CONFLICT_FOR:
-            advice = f"another process is connected as {self._intake.neuron_id!r}; give each its own neuron_id"
+        """End the neuron if a refusal says so (promise C2)."""
+        intake = self._intake
+        advice = self._refusals.refuse(status, anyio.current_time(), neuron_id=intake.neuron_id, offers=intake.offers())
+        if advice is not None:
             self._fail(RegistrationRejected(f"{text}; {advice}", status=status))
-        fatal = status in FATAL_LATER if self._ever_accepted else _is_client_error(status) and status not in RETRIED
-        if fatal:
-            self._fail(RegistrationRejected(f"{text}; {self._advice(status)}", status=status))
-
-    def _advice(self, status: int) -> str:
-        if status == NOT_FOUND:
-            return "check the path of the gateway's URL"
-        if status == 403:  # noqa: PLR2004 - forbidden
-            offered = ", ".join(
-                f"{offer.capability} for {offer.on_behalf_of or 'any'}" for offer in self._intake.offers()
-            )
-            return f"check that the token may offer {offered}"
-        return "check the gateway's URL and version"
 
     # Reading: promises C6, C8, C11, C12
 
@@ -347,7 +318,7 @@ class BigBrainBroker:
         """Post `update-capability`."""
         frame = frames.UpdateCapability(neuron_id=self._intake.neuron_id, capability=capability_frame(offer))
         reply = await self._post(frame)
-        if not _is_success(reply):
+        if not is_success(reply):
             raise TransportError(f"{reply.status} {reply.text}", retry_after=reply.retry_after)
 
     async def keep_alive(self, held: Sequence[Held]) -> bool:
@@ -369,7 +340,7 @@ class BigBrainBroker:
         if reply.status in FORGOTTEN and self._registered:
             self._registered = False
             self._forgotten.notify()
-        return _is_success(reply)
+        return is_success(reply)
 
     async def report(self, delivery: Delivery, progress: Progress) -> None:
         """Post progress."""
@@ -381,43 +352,10 @@ class BigBrainBroker:
             sent_at=datetime.now(UTC),
         )
         reply = await self._post(frame)
-        if not _is_success(reply):
-            raise TransportError(_answer(reply.status))
+        if not is_success(reply):
+            raise TransportError(answer_text(reply.status))
 
     async def settle(self, delivery_id: str, outcome: Outcome) -> Receipt:
         """Post an ack or a nack; read the answer by promise L9."""
         reply = await self._post(settlement_frame(delivery_id, outcome))
-        status = reply.status
-        # The gateway's text is left out: validation errors of widespread frameworks quote the refused value (C9).
-        text = _answer(status)
-        if status == NOT_FOUND and not reply.is_json and not self._is_missing_long(delivery_id):
-            raise TransportError(text)
-        if status != NOT_FOUND and not _is_success(reply) and not _is_final(status):
-            raise TransportError(text, retry_after=reply.retry_after)
-        self._missing.pop(delivery_id, None)
-        if _is_success(reply):
-            return Receipt(verdict=Verdict.ACCEPTED)
-        gone = status in (NOT_FOUND, CONFLICT, GONE)
-        return Receipt(verdict=Verdict.GONE if gone else Verdict.REFUSED, reason=text)
-
-    def _is_missing_long(self, delivery_id: str) -> bool:
-        now = anyio.current_time()
-        times, since = self._missing.get(delivery_id, (0, now))
-        self._missing[delivery_id] = (times + 1, since)
-        return times + 1 >= MISSING_TIMES and now - since >= MISSING_SECONDS
-
-
-def _answer(status: int) -> str:
-    return f"the gateway answered {status}"
-
-
-def _is_success(reply: Reply) -> bool:
-    return 200 <= reply.status < 300  # noqa: PLR2004 - the class of success
-
-
-def _is_client_error(status: int) -> bool:
-    return 400 <= status < 500  # noqa: PLR2004 - the class of client errors
-
-
-def _is_final(status: int) -> bool:
-    return _is_client_error(status) and status not in (RETRIED - {CONFLICT})
+        return self._settlements.receipt(delivery_id, reply, anyio.current_time())

@@ -119,7 +119,7 @@ class Bench:
         self.start()
 
     def held(self, source: int = 0) -> list[str]:
-        return [item.delivery_id for item in self.ledger.held(source, self.now)]
+        return [item.delivery_id for item in self.ledger.held.listed(source, self.now)]
 
 
 def cause(lease: Lease) -> GiveBack:
@@ -162,8 +162,8 @@ def _check_tasks(ledger: Ledger) -> None:
     for identity, lease in ledger._by_task.items():
         assert lease.fingerprint == identity
         assert lease.state is not State.SETTLED
-        assert (lease.state is State.KEPT) == (identity in ledger._kept)
-    for identity, lease in ledger._kept.items():
+        assert (lease.state is State.KEPT) == (identity in ledger._kept._leases)
+    for identity, lease in ledger._kept._leases.items():
         assert ledger._by_task[identity] is lease
         assert lease.state is State.KEPT
         assert answers(lease.outcome)
@@ -184,7 +184,7 @@ def _check_slots(ledger: Ledger, leases: Sequence[Lease]) -> None:
         assert pool.queued == len(own)
         assert pool.waiting() == own, "first come, first served"
         assert len(pool._queue) <= 2 * pool.queued + 64, "what has left the queue is forgotten in time"
-    assert ledger.running() == running
+    assert ledger.held.running() == running
     assert not (ledger.closed and queued)
 
 
@@ -193,10 +193,10 @@ def _check_undelivered(ledger: Ledger, leases: Sequence[Lease]) -> None:
         lease for lease in leases if lease.state is State.UNDELIVERED and not isinstance(lease.outcome, GivenBack)
     ]
     assert ledger.undelivered == len(undelivered)
-    held = [lease for book in ledger._held.values() for lease in book.values()]
+    held = [lease for book in ledger.held._by_source.values() for lease in book.values()]
     known = [lease for lease in undelivered if lease.delivery.task.task_id]
     assert sorted(ids(held)) == sorted(ids([*known, *(lease for lease in leases if lease.is_running)]))
-    for source, book in ledger._held.items():
+    for source, book in ledger.held._by_source.items():
         assert all(lease.key == (source, lease_id) for lease_id, lease in book.items())
     for lease in leases:
         assert (lease.state is State.UNDELIVERED) == (lease.outcome is not None)

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "neuron_anyio"
 
 FUNCTION_LINES = 60
 NINE_IN_TEN_LINES = 30
-FILE_LINES = 450
+FILE_LINES = 400
 
 
 class Layer(NamedTuple):
@@ -41,7 +41,7 @@ LAYERS = (
         "pure core",
         """
         errors groups backoff config
-        model events lease memory pacing patience slots ledger
+        model events lease memory pacing patience slots holdings kept ledger
         jsontext frames codec sse
         """,
         pure=True,
@@ -54,11 +54,14 @@ LAYERS = (
         "waiting", "wakeup taskgroups retries tokens _http1_wire _http1_connection _http1_pool _http1_exchange http1"
     ),
     Layer("transports", "transports transports._roads transports.http transports.memory"),
-    Layer("brokers", "brokers brokers._silence brokers._bigbrain_wire brokers.bigbrain brokers.memory"),
+    Layer(
+        "brokers",
+        "brokers brokers._silence brokers._bigbrain_wire brokers._bigbrain_answers brokers.bigbrain brokers.memory",
+    ),
     Layer(
         "runtime",
         """
-        snapshot context outcome driven executor delivery source engine drain
+        snapshot context outcome driven executor delivery source deadlines engine drain
         listeners setup supervisor neuron serve
         """,
     ),
@@ -99,6 +102,7 @@ UPWARD: dict[tuple[str, str], str] = {}
 
 SIDEWAYS = {
     ("brokers.bigbrain", "brokers._bigbrain_wire"): "one broker's private half: its words",
+    ("brokers.bigbrain", "brokers._bigbrain_answers"): "one broker's private half: its answers",
     ("brokers.bigbrain", "brokers._silence"): "one broker's private helper",
     ("transports.http", "transports._roads"): "one transport's private half: how its requests travel",
 }
@@ -462,7 +466,7 @@ def test_law_7_no_function_has_more_than_60_lines_and_nine_in_ten_less_than_30()
     assert ninth < NINE_IN_TEN_LINES
 
 
-def test_law_7_no_file_is_longer_than_450_lines() -> None:
+def test_law_7_no_file_is_longer_than_400_lines() -> None:
     sizes = {module: len(path_of(module).read_text(encoding="utf-8").splitlines()) for module in modules()}
     judged([f"{module} has {size} lines" for module, size in sizes.items() if size > FILE_LINES])
 

@@ -79,7 +79,7 @@ class BookMachine(RuleBasedStateMachine):
     def known(self, source: int, arriving: Delivery) -> Lease | None:
         """Find the lease that stands for a task."""
         identity = fingerprint(source, arriving.task)
-        for lease in [*self.ledger._kept.values(), *self.ledger.leases()]:
+        for lease in [*self.ledger._kept._leases.values(), *self.ledger.leases()]:
             if lease.fingerprint == identity and self.ledger._by_task.get(identity) is lease:
                 return lease
         return None
@@ -185,18 +185,18 @@ class BookMachine(RuleBasedStateMachine):
             assert lease is None
         self.start()
 
-    @precondition(lambda self: self.ledger.running())
+    @precondition(lambda self: self.ledger.held.running())
     @rule(index=INDEX, outcome=st.sampled_from(OUTCOMES))
     def finish(self, index: int, outcome: Outcome) -> None:
-        running = self.ledger.running()
+        running = self.ledger.held.running()
         lease = running[index % len(running)]
         self.ledger.finish(lease, Cancelled() if lease.cancel_reason is CancelReason.GATEWAY else outcome, self.now)
         self.start()
 
-    @precondition(lambda self: self.ledger.running())
+    @precondition(lambda self: self.ledger.held.running())
     @rule(index=INDEX, reason=st.sampled_from([CancelReason.SHUTDOWN, CancelReason.TIMEOUT, CancelReason.LEASE_LOST]))
     def stop(self, index: int, reason: CancelReason) -> None:
-        running = self.ledger.running()
+        running = self.ledger.held.running()
         assert self.ledger.stop(running[index % len(running)], reason)
 
     def undelivered(self) -> list[Lease]:
@@ -227,17 +227,17 @@ class BookMachine(RuleBasedStateMachine):
             assert lease.outcome.cause is GiveBack.EXPIRED
             assert lease.started is None
         assert self.ledger.impatient(self.now) == []
-        for lease in self.ledger.expire(self.now):
+        for lease in self.ledger.held.expire(self.now):
             assert lease.lost
-        assert self.ledger.expire(self.now) == []
+        assert self.ledger.held.expire(self.now) == []
         self.start()
 
     @rule(source=SOURCES, ago=st.sampled_from([0.0, 1.0, 30.0]))
     def beat(self, source: int, ago: float) -> None:
-        held = [item.delivery_id for item in self.ledger.held(source, self.now)]
+        held = [item.delivery_id for item in self.ledger.held.listed(source, self.now)]
         assert len(set(held)) == len(held)
-        left = {lease: lease.time_left(self.now) for lease in self.ledger.running()}
-        self.ledger.renewed(source, held, self.now - ago)
+        left = {lease: lease.time_left(self.now) for lease in self.ledger.held.running()}
+        self.ledger.held.renew(source, held, self.now - ago)
         for lease, before in left.items():
             after = lease.time_left(self.now)
             assert after is None or before is None or after >= before, "a renewal takes no time"
@@ -250,11 +250,11 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule(source=SOURCES, name=st.sampled_from([A, B, "core/unknown"]))
     def revoke(self, source: int, name: str) -> None:
-        running = self.ledger.running()
+        running = self.ledger.held.running()
         for lease in self.ledger.revoke(source, name, self.now):
             assert isinstance(lease.outcome, GivenBack)
             assert lease.source == source
-        assert self.ledger.running() == running
+        assert self.ledger.held.running() == running
         waiting = [lease for lease in self.ledger.leases() if lease.state is State.QUEUED]
         assert not [x for x in waiting if (x.source, x.delivery.task.capability) == (source, name)]
 

@@ -110,7 +110,7 @@ def test_L6_an_accepted_heartbeat_renews_from_when_it_was_sent() -> None:
     bench = Bench()
     lease = bench.admit(delivery("l1", time_left=60.0))
     bench.now += 30
-    bench.ledger.renewed(0, ["l1", "unknown"], bench.now)
+    bench.ledger.held.renew(0, ["l1", "unknown"], bench.now)
     bench.now += 40
     assert lease.time_left(bench.now) == 20.0
 
@@ -120,14 +120,14 @@ def test_L6_a_heartbeat_that_named_an_older_id_renews_nothing() -> None:
     lease = bench.admit(delivery("l1", time_left=60.0))
     sent_at = bench.now + 10
     bench.arrive(delivery("l2", time_left=5.0))
-    bench.ledger.renewed(0, ["l1"], sent_at)
+    bench.ledger.held.renew(0, ["l1"], sent_at)
     assert lease.time_left(bench.now) == 5.0
 
 
 def test_L6_another_brokers_heartbeat_renews_nothing() -> None:
     bench = Bench()
     lease = bench.admit(delivery("l1", time_left=60.0))
-    bench.ledger.renewed(1, ["l1"], bench.now + 30)
+    bench.ledger.held.renew(1, ["l1"], bench.now + 30)
     assert lease.time_left(bench.now) == 60.0
 
 
@@ -138,11 +138,11 @@ def test_L7_a_running_lease_without_time_left_is_lost_once() -> None:
     bench = Bench()
     lease = bench.admit(delivery("l1", time_left=60.0))
     bench.now += 59
-    assert bench.ledger.expire(bench.now) == []
+    assert bench.ledger.held.expire(bench.now) == []
     assert bench.ledger.next_deadline() == bench.now + 1
     bench.now += 1
-    assert bench.ledger.expire(bench.now) == [lease]
-    assert bench.ledger.expire(bench.now) == []
+    assert bench.ledger.held.expire(bench.now) == [lease]
+    assert bench.ledger.held.expire(bench.now) == []
     assert bench.ledger.next_deadline() is None
     assert lease.state is State.RUNNING, "what becomes of it is the capability's choice"
 
@@ -151,11 +151,11 @@ def test_L7_renewed_and_run_out_again_it_is_lost_again() -> None:
     bench = Bench()
     lease = bench.admit(delivery("l1", time_left=60.0))
     bench.now += 60
-    bench.ledger.expire(bench.now)
-    bench.ledger.renewed(0, ["l1"], bench.now)
-    assert bench.ledger.expire(bench.now) == []
+    bench.ledger.held.expire(bench.now)
+    bench.ledger.held.renew(0, ["l1"], bench.now)
+    assert bench.ledger.held.expire(bench.now) == []
     bench.now += 60
-    assert bench.ledger.expire(bench.now) == [lease]
+    assert bench.ledger.held.expire(bench.now) == [lease]
 
 
 def test_L7_only_what_runs_can_be_lost() -> None:
@@ -165,14 +165,14 @@ def test_L7_only_what_runs_can_be_lost() -> None:
     bench.finish(running, RETRY)
     bench.now += 100
     bench.finish(bench.admit(delivery("l3", "t3", time_left=None)))
-    assert bench.ledger.expire(bench.now) == [lease for lease in bench.started if lease.delivery.id == "l2"]
+    assert bench.ledger.held.expire(bench.now) == [lease for lease in bench.started if lease.delivery.id == "l2"]
 
 
 def test_L7_a_lost_lease_is_offered_once_and_kept() -> None:
     bench = Bench()
     lease = bench.admit(delivery("l1", time_left=1.0))
     bench.now += 1
-    bench.ledger.expire(bench.now)
+    bench.ledger.held.expire(bench.now)
     bench.ledger.stop(lease, CancelReason.LEASE_LOST)
     bench.finish(lease)
     assert bench.held() == ["l1"]
@@ -189,11 +189,11 @@ def test_L11_7_a_handler_over_its_time_out_is_told_once() -> None:
     lease.deadline = bench.now + 5
     assert bench.ledger.next_deadline() == bench.now + 5
     bench.now += 4.9
-    assert bench.ledger.overdue(bench.now) == []
+    assert bench.ledger.held.overdue(bench.now) == []
     bench.now += 0.1
-    assert bench.ledger.overdue(bench.now) == [lease]
+    assert bench.ledger.held.overdue(bench.now) == [lease]
     bench.ledger.stop(lease, CancelReason.TIMEOUT)
-    assert bench.ledger.overdue(bench.now) == []
+    assert bench.ledger.held.overdue(bench.now) == []
     assert bench.ledger.next_deadline() is None
 
 
@@ -202,7 +202,7 @@ def test_L11_7_a_lost_lease_that_goes_on_still_has_its_time_out() -> None:
     lease = bench.admit(delivery("l1", time_left=1.0))
     lease.deadline = bench.now + 5
     bench.now += 1
-    bench.ledger.expire(bench.now)
+    bench.ledger.held.expire(bench.now)
     assert bench.ledger.next_deadline() == bench.now + 4
 
 
@@ -226,11 +226,11 @@ def test_H1_a_heartbeat_lists_what_runs_and_what_is_undelivered_and_not_what_wai
     bench.now += 3
     bench.finish(first)
     bench.now += 1
-    assert bench.ledger.held(0, bench.now) == [
+    assert bench.ledger.held.listed(0, bench.now) == [
         Held(delivery_id="l1", task_id="t1", age=4.0),
         Held(delivery_id="l2", task_id="t2", age=1.0),
     ]
-    assert bench.ledger.held(1, bench.now) == []
+    assert bench.ledger.held.listed(1, bench.now) == []
 
 
 def test_H1_a_lease_that_never_ran_has_its_age_from_its_arrival() -> None:
@@ -239,24 +239,24 @@ def test_H1_a_lease_that_never_ran_has_its_age_from_its_arrival() -> None:
     assert lease is not None
     bench.finish(lease, Failed(kind=FailureKind.INPUT_MISMATCH, retryable=False, reason="so"))
     bench.now += 2
-    assert bench.ledger.held(0, bench.now) == [Held(delivery_id="l1", task_id="t1", age=2.0)]
+    assert bench.ledger.held.listed(0, bench.now) == [Held(delivery_id="l1", task_id="t1", age=2.0)]
 
 
 def test_H1_the_shortest_lease_is_that_of_what_a_heartbeat_would_list() -> None:
     bench = Bench()
-    assert bench.ledger.shortest_lease(0) is None
+    assert bench.ledger.held.shortest(0) is None
     bench.admit(delivery("l1", "t1", time_left=30.0))
     bench.admit(delivery("l2", "t2", time_left=5.0))
-    assert bench.ledger.shortest_lease(0) == 30.0, "what waits is not listed"
+    assert bench.ledger.held.shortest(0) == 30.0, "what waits is not listed"
     bench.finish(bench.started[0])
-    assert bench.ledger.shortest_lease(0) == 5.0
-    assert bench.ledger.shortest_lease(1) is None
+    assert bench.ledger.held.shortest(0) == 5.0
+    assert bench.ledger.held.shortest(1) is None
 
 
 def test_H1_leases_without_expiry_hurry_nobody() -> None:
     bench = Bench()
     bench.admit(delivery("l1", time_left=None))
-    assert bench.ledger.shortest_lease(0) is None
+    assert bench.ledger.held.shortest(0) is None
     assert bench.held() == ["l1"]
 
 

@@ -130,7 +130,7 @@ class TwoLedgers(RuleBasedStateMachine):
     # ---- handlers
 
     def running(self) -> list[tuple[Shell, Lease]]:
-        return [(shell, lease) for shell in self.world.shells for lease in shell.ledger.running()]
+        return [(shell, lease) for shell in self.world.shells for lease in shell.ledger.held.running()]
 
     @precondition(lambda self: self.running())
     @rule(index=INDEX, ending=st.sampled_from([None, None, *BAD_ENDINGS]), count=st.integers(1, 3))
@@ -174,7 +174,7 @@ class TwoLedgers(RuleBasedStateMachine):
     def neuron_is_silent(self, index: int, ends: int, reconnect: bool) -> None:
         shell = self.shell(index)
         shell.drop_stream()
-        for lease in shell.ledger.running()[:ends]:
+        for lease in shell.ledger.held.running()[:ends]:
             shell.end(lease, shell.returns(lease))
         shell.be_silent(31.0)
         if reconnect:
@@ -238,7 +238,7 @@ class Fair:
             self.world.check()
 
     def running(self) -> list[tuple[Shell, Lease]]:
-        return [(shell, lease) for shell in self.world.shells for lease in shell.ledger.running()]
+        return [(shell, lease) for shell in self.world.shells for lease in shell.ledger.held.running()]
 
 
 ACTS = st.lists(

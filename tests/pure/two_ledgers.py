@@ -303,7 +303,7 @@ class World:
         for _ in range(150):
             self.carry_all()
             for shell in self.shells:
-                for lease in shell.ledger.running():
+                for lease in shell.ledger.held.running():
                     shell.end(lease, CancelledOut() if lease.cancel_reason else shell.returns(lease))
             self.carry_all()
             self.check()
@@ -478,7 +478,7 @@ class Shell:
         assert ledger.slots.running <= (world.maximum or ledger.slots.running), "L5: the neuron's limit"
         assert ledger.undelivered < world.limits.undelivered, "L9: nothing starts at the bound of results"
         assert all(other.sequence > lease.sequence for other in pool.waiting()), "L5: first come, first served"
-        for other in {*ledger.leases(), *ledger._kept.values()} - {lease}:
+        for other in {*ledger.leases(), *ledger._kept._leases.values()} - {lease}:
             if other.fingerprint == lease.fingerprint:
                 off = other.cancel_reason is CancelReason.GATEWAY
                 assert not other.is_running or off, "L3.4: what runs is adopted"
@@ -560,18 +560,18 @@ class Shell:
     def tick(self) -> None:
         for lease in self.ledger.impatient(self.now):
             self.put(lease)
-        for lease in self.ledger.expire(self.now):
+        for lease in self.ledger.held.expire(self.now):
             if self.capabilities[lease.delivery.task.capability].terms.on_lease_lost == "cancel":
                 assert self.ledger.stop(lease, CancelReason.LEASE_LOST)
-        for lease in self.ledger.overdue(self.now):
+        for lease in self.ledger.held.overdue(self.now):
             assert self.ledger.stop(lease, CancelReason.TIMEOUT)
         self.send_due()
 
     def beat(self) -> None:
         """Send a heartbeat."""
-        sent_at, held = self.now, self.ledger.held(0, self.now)
+        sent_at, held = self.now, self.ledger.held.listed(0, self.now)
         listed = {item.delivery_id for item in held}
-        assert listed >= {lease.delivery.id for lease in self.ledger.running()}, "H1: what runs is listed"
+        assert listed >= {lease.delivery.id for lease in self.ledger.held.running()}, "H1: what runs is listed"
         waiting = {lease.delivery.id for lease in self.ledger.leases() if lease.state is State.QUEUED}
         assert not listed & waiting, "H1: what waits is not"
         wall = self.world.wall()
@@ -584,7 +584,7 @@ class Shell:
 
         def replied(status: int | None) -> None:
             if status == 200:
-                self.ledger.renewed(0, listed, sent_at)
+                self.ledger.held.renew(0, listed, sent_at)
             elif status is not None:
                 self.register()
 
@@ -610,7 +610,7 @@ class Shell:
             self.put(lease)
 
     def stop_all(self) -> None:
-        for lease in self.ledger.running():
+        for lease in self.ledger.held.running():
             assert self.ledger.stop(lease, CancelReason.SHUTDOWN)
 
     def be_silent(self, seconds: float) -> None:

@@ -356,7 +356,7 @@ async def test_C12_a_revoked_capability_is_not_announced_by_a_changed_limit() ->
 async def test_C2_two_conflicts_with_a_long_outage_between_them_are_not_sixty_seconds_of_conflict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("neuron_anyio.brokers.bigbrain.CONFLICT_FOR", 0.3)
+    monkeypatch.setattr("neuron_anyio.brokers._bigbrain_answers.CONFLICT_FOR", 0.3)
     gateway = Scripted()
     down: list[Reply | Exception] = [TransportError("down")] * 15
     gateway.answers["register"] = [Reply(status=200), Reply(status=409), *down, Reply(status=409)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -376,8 +376,8 @@ class Desk:
     def offers(self) -> list[Offer]:
         return [Offer(capability="test/echo", concurrency=1)]
 
-    def grant(self, session_id: str | None, granted: Any) -> None:
-        pass
+    def grant(self, session_id: str | None, granted: Mapping[str, int | None]) -> Mapping[str, int]:
+        return dict.fromkeys(granted, 1)
 
 
 async def test_C1_the_start_is_told_once_however_often_it_connects() -> None:
