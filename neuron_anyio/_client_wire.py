@@ -20,6 +20,9 @@ __all__ = ["TIMEOUT", "RequestRefused", "Wire", "decoded"]
 TIMEOUT = 30.0
 """Seconds for each wait of a request, and for the token source."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a reply may raise, the last for one that is nested too deeply."""
+
 T = TypeVar("T")
 
 
@@ -150,7 +153,7 @@ def decoded(body: bytes, expected: type[T], what: str) -> T:
     """
     try:
         return msgspec.json.decode(body, type=expected)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise TransportError(f"{what}: the reply is not a gateway's; check the URL") from None
 
 
@@ -167,7 +170,7 @@ async def _refusal(what: str, response: httpx.Response) -> NeuronError:
         return _unauthorized(what)
     try:
         problem = msgspec.json.decode(await response.aread(), type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         problem = _Problem(detail="no reason given")
     check = _CHECK.get(status, "look into the gateway's log" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
     text = ": ".join(part for part in (f"{what}: {status}", problem.detail) if part) + (f" ({check})" if check else "")

@@ -72,7 +72,7 @@ class Connection:
             _tune(_attribute(transport_stream, anyio.abc.SocketAttribute.raw_socket), probes=keep_alive_probes)
             tls = None if ssl_context is None else await _start_tls(origin, transport_stream, ssl_context)
             return cls(origin, transport_stream, tls)
-        except BaseException:
+        except BaseException:  # a cancellation, too, must not leave the socket open
             await anyio.aclose_forcefully(transport_stream)
             raise
 

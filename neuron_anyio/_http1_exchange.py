@@ -102,7 +102,7 @@ class Exchange:
                 await self._converse()
             if self.reply.complete:
                 await self.finish()
-        except BaseException:
+        except BaseException:  # whoever is cancelled here has no block yet that would give the connection back
             await self.finish()  # noqa: ASYNC102 - it shields itself
             raise
 

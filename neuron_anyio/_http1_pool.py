@@ -99,7 +99,7 @@ class Pool:
         if to_close:
             try:
                 await close_all(to_close)
-            except BaseException:
+            except BaseException:  # who is cancelled here never gets the place that was taken for it
                 await close_all(self.release(connection, reusable=True))  # noqa: ASYNC102 - it shields itself
                 raise
         return connection
@@ -109,7 +109,7 @@ class Pool:
         self._waiters.append(waiter)
         try:
             await waiter.woken.wait()
-        except BaseException:
+        except BaseException:  # a cancellation may cross the grant: then the place goes to the next
             if waiter.granted:
                 await close_all(self.release(waiter.connection, reusable=True))  # noqa: ASYNC102 - it shields itself
             elif not waiter.closed:

@@ -294,7 +294,7 @@ def capability(
     return decorate
 
 
-def _registered(schema: Schema | None, type: str, name: str) -> Validator | None:  # noqa: A002
+def _registered(schema: Schema | None, type: str, name: str) -> Validator | None:  # noqa: A002 - the wire's own word
     if schema is None:
         return None
     try:

@@ -43,7 +43,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
             if value < 0 or (value == 0 and name != "drain"):
                 raise ValueError(f"timing.{name} must be above 0 seconds, not {value!r}")
         if not isinstance(self.reconnect, Backoff):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a checker
-            raise ValueError("timing.reconnect must be a Backoff(initial=..., maximum=...)")  # noqa: TRY004
+            raise ValueError("timing.reconnect must be a Backoff(initial=..., maximum=...)")  # noqa: TRY004 - one kind for all of them
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ async def body_task_group() -> AsyncGenerator[TaskGroup]:
         async with create_task_group() as tasks:
             try:
                 yield tasks
-            except BaseException as exc:
+            except BaseException as exc:  # a group that the block raises may hold an interrupt, or be made of one
                 raised = exc
                 raise
     except BaseExceptionGroup as outcome:

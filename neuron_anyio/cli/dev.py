@@ -11,6 +11,7 @@ import anyio
 import click
 
 from neuron_anyio.capability import Capability, OnBehalfOf
+from neuron_anyio.config import Timing
 from neuron_anyio.events import Event
 from neuron_anyio.serve import serve
 
@@ -22,8 +23,8 @@ from .options import (
     BACKEND,
     MODULE,
     NEURON,
+    Whole,
     apply,
-    chosen_timing,
     example,
     log_level,
     resized,
@@ -56,7 +57,7 @@ class _Wanted(NamedTuple):
     MODULE,
     click.option(
         "--port",
-        type=click.IntRange(0, 65535),
+        type=Whole(0, 65535),
         default=PORT,
         show_default=True,
         metavar="N",
@@ -88,7 +89,7 @@ def dev(module: str, port: int, backend: str, *, once: bool, **options: Any) -> 
     neuron = {
         "neuron_id": stable_neuron_id(options["neuron_id"], loaded),
         "capabilities": capabilities,
-        "timing": chosen_timing(drain=options["drain"], heartbeat=options["heartbeat"]),
+        "timing": Timing(drain=options["drain"], heartbeat=options["heartbeat"]),
         "max_concurrency": options["max_concurrency"],
     }
     leases = {name: options[name] for name in ("lease_ttl", "max_attempts")}

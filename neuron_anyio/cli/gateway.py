@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import click
 
-from .options import BACKEND, TOKEN, apply, chosen_auth, example, log_level
+from .options import BACKEND, TOKEN, Seconds, Whole, apply, attempts, chosen_auth, example, log_level
 
 __all__ = ["LEASES", "PORT", "gateway"]
 
@@ -19,20 +19,13 @@ PORT = 8787
 LEASES = (
     click.option(
         "--lease-ttl",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
         help="Length of a lease, for capabilities that name none.",
     ),
-    click.option(
-        "--max-attempts",
-        type=click.IntRange(min=1),
-        default=3,
-        show_default=True,
-        metavar="N",
-        help="Tries of a task that names no number itself.",
-    ),
+    attempts("Tries of a task that names no number itself.", 3),
 )
 
 
@@ -41,7 +34,7 @@ LEASES = (
     click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on."),
     click.option(
         "--port",
-        type=click.IntRange(0, 65535),
+        type=Whole(0, 65535),
         default=PORT,
         show_default=True,
         metavar="N",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -27,9 +29,11 @@ __all__ = [
     "NEURON",
     "TOKEN",
     "Concurrency",
+    "Seconds",
+    "Whole",
     "apply",
+    "attempts",
     "chosen_auth",
-    "chosen_timing",
     "example",
     "log_level",
     "resized",
@@ -41,6 +45,52 @@ Option = Callable[[F], F]
 
 DRAIN = 25.0
 """Seconds; a container usually gets 30 between the request to stop and the kill."""
+
+LONGEST = 366 * 86_400
+"""Seconds; the gateway's longest lease, and longer than anybody waits for anything."""
+
+MOST_ATTEMPTS = 1_000
+"""The gateway takes no task with more."""
+
+MOST_AT_ONCE = 1_000_000
+"""Far more than a process can run; what does not fit into a frame is far beyond."""
+
+SHOWN = 40
+"""Characters of a wrong value in an error: the rule that follows it must still be read."""
+
+
+class Seconds(click.FloatRange):
+    """A time above 0 (or 0, too) that clocks and timers can work with."""
+
+    def __init__(self, *, zero: bool = False) -> None:
+        super().__init__(min=0, min_open=not zero, max=LONGEST)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number of seconds; NaN, too, is out of range, though it passes comparisons with the bounds."""
+        with suppress(click.BadParameter):
+            number = float(super().convert(value, param, ctx))
+            if not math.isnan(number):
+                return number
+        least = "above 0 and" if self.min_open else "from 0"
+        raise click.BadParameter(f"{_shown(value)} is not a number of seconds {least} up to {self.max}", ctx, param)
+
+
+class Whole(click.IntRange):
+    """A whole number between two bounds, both allowed."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a whole number."""
+        with suppress(click.BadParameter):
+            return int(super().convert(value, param, ctx))
+        raise click.BadParameter(f"{_shown(value)} is not a whole number from {self.min} to {self.max}", ctx, param)
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 class Concurrency(NamedTuple):
@@ -54,8 +104,10 @@ def _concurrencies(ctx: click.Context, param: click.Parameter, value: Sequence[s
     found: list[Concurrency] = []
     for text in value:
         kind, equals, number = text.rpartition("=")
-        if not (number.isascii() and number.isdecimal()) or int(number) < 1 or (equals and not kind):
-            raise click.BadParameter(f"{text!r} is neither TYPE=N nor N, with N a whole number, 1 or more", ctx, param)
+        digits = number.isascii() and number.isdecimal() and len(number) <= len(str(MOST_AT_ONCE))
+        if not digits or not 1 <= int(number) <= MOST_AT_ONCE or (equals and not kind):
+            rule = f"is neither TYPE=N nor N, with N a whole number from 1 to {MOST_AT_ONCE}"
+            raise click.BadParameter(f"{_shown(text)} {rule}", ctx, param)
         found.append(Concurrency(kind or None, int(number)))
     return found
 
@@ -118,7 +170,7 @@ NEURON: tuple[Option[Any], ...] = (
     ),
     click.option(
         "--drain",
-        type=click.FloatRange(min=0),
+        type=Seconds(zero=True),
         default=DRAIN,
         show_default=True,
         metavar="SECONDS",
@@ -126,7 +178,7 @@ NEURON: tuple[Option[Any], ...] = (
     ),
     click.option(
         "--heartbeat",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(),
         default=Timing().heartbeat,
         show_default=True,
         metavar="SECONDS",
@@ -141,7 +193,7 @@ NEURON: tuple[Option[Any], ...] = (
     ),
     click.option(
         "--max-concurrency",
-        type=click.IntRange(min=1),
+        type=Whole(1, MOST_AT_ONCE),
         metavar="N",
         help="How many run at once over all capabilities.",
     ),
@@ -157,6 +209,18 @@ def apply(*options: Option[Any]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def attempts(text: str, default: int | None = None) -> Option[Any]:
+    """Return the option that says how often a task is tried."""
+    return click.option(
+        "--max-attempts",
+        type=Whole(1, MOST_ATTEMPTS),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=text,
+    )
 
 
 def log_level(default: str) -> Option[Any]:
@@ -214,18 +278,6 @@ def _read_token(token: str, label: str) -> str:
     except ValueError as exc:
         reason = str(exc).partition(";")[0]
         raise Wrong(f"{label}: {reason}; give the token alone, or its file with --token-file") from None
-
-
-def chosen_timing(*, drain: float, heartbeat: float) -> Timing:
-    """Return the times that the options say.
-
-    Raises:
-        Wrong: one of them is no time.
-    """
-    try:
-        return Timing(drain=drain, heartbeat=heartbeat)
-    except ValueError as exc:
-        raise Wrong(str(exc).replace("timing.", "--")) from None
 
 
 def resized(capabilities: Sequence[Capability[..., Any]], wishes: Sequence[Concurrency]) -> list[Capability[..., Any]]:

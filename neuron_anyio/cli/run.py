@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import click
 
+from neuron_anyio.config import Timing
 from neuron_anyio.events import Draining, Event
 from neuron_anyio.serve import serve
 
@@ -20,7 +21,6 @@ from .options import (
     TOKEN,
     apply,
     chosen_auth,
-    chosen_timing,
     example,
     log_level,
     resized,
@@ -49,7 +49,7 @@ def run(module: str, gateway_url: str, backend: str, **options: Any) -> int:
         "neuron_id": stable_neuron_id(options["neuron_id"], loaded),
         "capabilities": resized(loaded.capabilities, options["concurrency"]),
         "auth": auth,
-        "timing": chosen_timing(drain=options["drain"], heartbeat=options["heartbeat"]),
+        "timing": Timing(drain=options["drain"], heartbeat=options["heartbeat"]),
         "max_concurrency": options["max_concurrency"],
         "on_event": _log_drain,
     }

@@ -13,7 +13,7 @@ from neuron_anyio.client import GatewayClient, NeuronStatus, TaskStatus
 from neuron_anyio.errors import AuthenticationFailed
 
 from .documents import compact, read_document
-from .options import GATEWAY_URL, TOKEN, apply, chosen_auth, example, log_level
+from .options import GATEWAY_URL, TOKEN, Seconds, apply, attempts, chosen_auth, example, log_level
 from .problems import Failure
 from .screen import Screen, open_screen
 from .wording import ending, standing
@@ -37,14 +37,11 @@ _log = logging.getLogger("neuron_anyio")
     click.argument("json", metavar="JSON"),
     click.option("--wait", is_flag=True, help="Follow the task to its end and print its output."),
     click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="Give up after this time; the task itself goes on.",
+        "--timeout", type=Seconds(), metavar="SECONDS", help="Give up after this time; the task itself goes on."
     ),
     click.option("--allow-unknown", is_flag=True, help="Submit even if no neuron offers TYPE, and wait for one."),
     click.option("--on-behalf-of", metavar="USER", help="The user for whom it runs."),
-    click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="Tries that it is worth."),
+    attempts("Tries that it is worth."),
     click.option("--idempotency-key", metavar="KEY", help="The same key finds the same task again."),
     GATEWAY_URL,
     *TOKEN,

@@ -17,7 +17,7 @@ from neuron_anyio.statuses import TaskStatus
 from .event_stream import EventStream
 from .gateway import Gateway
 from .problems import Refused, problem
-from .replies import authenticated, decoded, json_reply, read_body
+from .replies import authenticated, check_readable, decoded, json_reply, read_body
 from .streams import Watch, event
 from .tasks import State, Submission
 
@@ -70,6 +70,8 @@ class CallerRoutes:
             detail = f"Idempotency-Key must have 1 to {KEY_LENGTH} characters"
             raise Refused(problem(400, "invalid-idempotency-key", detail))
         new = decoded(_new_task, await read_body(request, self._gateway.body_bytes))
+        check_readable(new.input, "input", code="invalid-document")
+        check_readable(new.metadata, "metadata", code="invalid-document")
         submission = Submission(
             capability=new.capability,
             input=new.input,

@@ -19,6 +19,7 @@ from . import policy
 from .backlog import Backlog
 from .book import Book
 from .policy import Verdict
+from .principals import Principal
 from .problems import Problem, problem
 from .roster import LiveLease, Neuron, Roster, Route, Slots
 from .schedule import Schedule
@@ -128,6 +129,7 @@ class Leasing:
             deliveries=task.deliveries + 1,
             lease_id=lease.lease_id,
             neuron_id=neuron.neuron_id,
+            holder=neuron.session.principal.name,
             lease_ttl=ttl,
             renewed_at=at,
             progress=None,
@@ -157,10 +159,10 @@ class Leasing:
             self._timers.put(("lease", lease.lease_id), now + lease.ttl)
         self._book.store.renew([lease.task_id for lease in leases], at)
 
-    def progress(self, frame: frames.Progress, turn: Turn) -> Problem | None:
+    def progress(self, frame: frames.Progress, principal: Principal, turn: Turn) -> Problem | None:
         """Note how far a handler has come; what the frame leaves out stays as it was."""
         lease = self._leases.get(frame.lease_id)
-        if lease is None:
+        if lease is None or self._book.get(lease.task_id).holder != principal.name:
             return _lease_gone(frame.lease_id)
         news: dict[str, Any] = {"sent_at": frame.sent_at, "percent": frame.percent, "message": frame.message}
         news["data"] = None if frame.data is None else one_line(frame.data)
@@ -170,15 +172,19 @@ class Leasing:
         turn.changed[lease.task_id] = None
         return None
 
-    def settle(self, frame: Settlement, turn: Turn, now: float) -> Problem | None:
+    def settle(self, frame: Settlement, principal: Principal, turn: Turn, now: float) -> Problem | None:
         """Take a neuron's last word about a lease, or recognise that it was taken before.
 
         A lease that ran out still has the word while its task is not leased again: no work is done twice without need.
+        Whoever is not its holder learns nothing, not even that there is such a lease.
         """
-        digest = policy.settlement_digest(frame)
-        task_id = self._claims.pop(frame.lease_id, None)
+        digest = policy.settlement_digest(frame, principal)
+        task_id = self._claims.get(frame.lease_id)
         if task_id is None:
             return None if self._book.accepted(frame.lease_id) == digest else _lease_gone(frame.lease_id)
+        if self._book.get(task_id).holder != principal.name:
+            return _lease_gone(frame.lease_id)
+        del self._claims[frame.lease_id]
         self._book.accept(frame.lease_id, digest)
         lease = self._leases.get(frame.lease_id)
         session = None if lease is None else lease.session

@@ -252,9 +252,9 @@ class GatewayLedger:
             case frames.Heartbeat():
                 turn.problem = self._heartbeat(frame, principal, now)
             case frames.Progress():
-                turn.problem = self._leasing.progress(frame, turn)
+                turn.problem = self._leasing.progress(frame, principal, turn)
             case frames.Ack() | frames.Nack():
-                turn.problem = self._leasing.settle(frame, turn, now)
+                turn.problem = self._leasing.settle(frame, principal, turn, now)
         return turn
 
     def _register(self, frame: frames.Register, principal: Principal, turn: Turn, now: float) -> Problem | None:

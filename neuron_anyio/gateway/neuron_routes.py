@@ -8,13 +8,11 @@ from starlette.responses import Response
 
 from neuron_anyio.codec import decode_neuron_frame
 from neuron_anyio.errors import FrameError
-from neuron_anyio.frames import NeuronFrame
-from neuron_anyio.jsontext import NotJsonError, read_json
 
 from .event_stream import EventStream
 from .gateway import Gateway
 from .problems import Refused, problem
-from .replies import authenticated, json_reply, read_body
+from .replies import authenticated, check_readable, json_reply, read_body
 
 __all__ = ["NeuronRoutes"]
 
@@ -51,20 +49,11 @@ class NeuronRoutes:
             frame = decode_neuron_frame(body)
         except FrameError as error:
             raise Refused(problem(400, "invalid-frame", str(error))) from None
-        _check_readable(frame)
+        for name in ("output", "details", "data"):
+            if (value := getattr(frame, name, None)) is not None:
+                check_readable(value, f"{frame.type}: {name}", code="invalid-frame")
         if frame.type != kind:
             detail = f"type is {frame.type!r}; post it to /neuron/{frame.type}"
             raise Refused(problem(400, "wrong-route", detail))
         await self._gateway.handle(frame, principal)
         return json_reply({"ok": True})
-
-
-def _check_readable(frame: NeuronFrame) -> None:
-    # What is JSON by its grammar and yet no reader's, like 1e999, would spoil each listing that the task is in.
-    for name in ("output", "details", "data"):
-        value = getattr(frame, name, None)
-        if value is not None:
-            try:
-                read_json(bytes(value))
-            except NotJsonError as error:
-                raise Refused(problem(400, "invalid-frame", f"{frame.type}: {name} is {error}")) from None

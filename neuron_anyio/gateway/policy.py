@@ -148,12 +148,13 @@ def check_submission(submission: Submission, principal: Principal) -> Problem | 
     return None
 
 
-def settlement_digest(frame: Ack | Nack) -> bytes:
-    """Return what a repeat of the same ack or nack has in common with the first; timestamps are left out."""
+def settlement_digest(frame: Ack | Nack, principal: Principal) -> bytes:
+    """Return what a repeat of the same word by the same principal has in common with it; timestamps are left out."""
+    who = principal.name.encode()
     if isinstance(frame, Ack):
-        return _digest(b"ack", bytes(frame.output))
+        return _digest(b"ack", who, bytes(frame.output))
     code = b"-" if frame.code is None else b"+" + frame.code.encode()
-    return _digest(b"nack", frame.kind.encode(), frame.reason.encode(), code, bytes(frame.details or b""))
+    return _digest(b"nack", who, frame.kind.encode(), frame.reason.encode(), code, bytes(frame.details or b""))
 
 
 def fingerprint(submission: Submission) -> bytes:

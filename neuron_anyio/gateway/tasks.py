@@ -115,6 +115,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         give_backs: leases that came back untouched; they cost none.
         lease_id: the newest lease; None before the first, and after a nack: its holder has spoken.
         neuron_id: who holds or held it.
+        holder: name of the principal that this neuron belongs to; only it may speak for the lease.
         lease_ttl: its length in seconds.
         renewed_at: from when that counts, wall-clock; the store may know a later renewal.
         cancel_reason: a caller has asked to call it off, and why.
@@ -142,6 +143,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     give_backs: int = 0
     lease_id: str | None = None
     neuron_id: str | None = None
+    holder: str | None = None
     lease_ttl: float = 0.0
     renewed_at: datetime | None = None
     cancel_reason: str | None = None

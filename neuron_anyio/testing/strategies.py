@@ -29,7 +29,7 @@ _OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone
 # Two days off the calendar's ends, so that every offset can be turned into UTC.
 _TIMESTAMPS = st.datetimes(
     min_value=datetime(1, 1, 3),  # noqa: DTZ001 - the bounds are naive, `timezones` adds the zone
-    max_value=datetime(9999, 12, 29),  # noqa: DTZ001
+    max_value=datetime(9999, 12, 29),  # noqa: DTZ001 - as above
     timezones=_OFFSETS,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,14 @@ class Replay(HttpGateway):
         """Play so many parts of the stream, or the rest."""
         for _ in range(self.left if count is None else count):
             step, before = self._stream_steps.pop(0)
-            await self.wait_for(lambda before=before: self._sink is not None and self._has_said(before))  # type: ignore[misc]
+            await self.wait_for(partial(self._may_go_on, before))
             if step["kind"] == "sse-close":
                 self.end_stream(cut=step["abort"])
             else:
                 self.write(self._bytes_of(step["body"]))
+
+    def _may_go_on(self, before: list[dict[str, Any]]) -> bool:
+        return self._sink is not None and self._has_said(before)
 
     def _has_said(self, frames: list[dict[str, Any]]) -> bool:
         """Return whether the neuron has come as far: as many streams, registers and updates, the leases settled."""

@@ -294,7 +294,7 @@ def _no_network(*_: Any, **__: Any) -> NoReturn:
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    socket.socket.connect = _no_network  # type: ignore[method-assign]
+    socket.socket.connect = _no_network  # type: ignore[method-assign]  # for the whole process
     socket.getaddrinfo = _no_network
     urllib.request.urlopen = _no_network
     for name, case in cases().items():

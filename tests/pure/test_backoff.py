@@ -70,7 +70,7 @@ class TestValidation:
     def test_it_is_a_value(self) -> None:
         assert Backoff() == Backoff(initial=0.5, maximum=30.0)
         with pytest.raises(AttributeError):
-            Backoff().initial = 1.0  # type: ignore[misc]
+            Backoff().initial = 1.0  # type: ignore[misc]  # it is frozen
         with pytest.raises(msgspec.ValidationError, match="maximum"):
             msgspec.convert({"initial": 5, "maximum": 1}, Backoff)
 

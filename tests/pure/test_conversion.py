@@ -295,7 +295,7 @@ def test_what_is_no_function_is_refused_by_name(thing: Any) -> None:
 
 
 def test_an_annotation_that_is_nowhere_is_named_with_the_remedy() -> None:
-    def handler(page: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def handler(page: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - that is the mistake
 
     with pytest.raises(TypeError, match=r"'core/x': the annotation 'Missing' cannot be found.*TYPE_CHECKING"):
         annotations_of(handler, "core/x", {})
@@ -311,7 +311,7 @@ def test_an_annotation_that_cannot_be_evaluated_is_refused_with_the_remedy(annot
 
 
 class Dangling(msgspec.Struct):
-    inner: Nowhere  # type: ignore[name-defined]  # noqa: F821
+    inner: Nowhere  # type: ignore[name-defined]  # noqa: F821 - that is the mistake
 
 
 @pytest.mark.parametrize("annotation", [complex, Dangling, Callable[[], int]])

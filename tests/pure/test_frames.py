@@ -232,7 +232,7 @@ def test_a_type_without_namespace_or_with_foreign_characters_does_not_match(text
 def test_frames_cannot_be_changed() -> None:
     for frame, _ in COMPLETE:
         with pytest.raises(AttributeError):
-            frame.sent_at = NOON  # type: ignore[attr-defined]
+            frame.sent_at = NOON  # type: ignore[attr-defined]  # not all have it, and all are frozen
 
 
 def test_C9_reprs_show_ids_and_types_and_no_content() -> None:

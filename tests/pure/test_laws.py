@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -143,9 +145,22 @@ SWALLOWS_BASE_EXCEPTION = {
     "driven.__await__": "throws it into the coroutine that it drives, which raises it again or answers",
 }
 
+DIRECTIVE = re.compile(
+    r"""
+    ruff:\ *noqa(:\ *[A-Z]+\d+(,\ *[A-Z]+\d+)*)? | noqa(:\ *[A-Z]+\d+(,\ *[A-Z]+\d+)*)?
+    | type:\ *ignore(\[[\w,\ -]+\])? | pyright:\ *(ignore(\[[\w,\ ]+\])?|\w+=\w+) | pragma:\ *no\ *\w+
+    """,
+    re.VERBOSE,
+)
+"""What a comment says to a tool; what is left of the comment is its reason."""
+
+REASON_FOR_ALL = {
+    "tests/typing/api.py": "each is a mistake that the checkers must see, and they say which they miss",
+}
+"""Files whose comments to tools have one reason together, which stands at the file's top."""
+
 
 NO_TEST_OF_ITS_OWN = {
-    "B1": "every asynchronous test is one: `anyio_backend` in tests/conftest.py",
     "L10": "there is no journal yet",
     "G5": "there is no store on disk yet",
 }
@@ -539,6 +554,73 @@ def test_nothing_is_left_to_be_done_later() -> None:
             if word.search(line):
                 found.append(f"{module}:{number} {line.strip()}")
     judged(found)
+
+
+# Comments
+
+
+def python_files() -> list[Path]:
+    folders = [ROOT / name for name in ("neuron_anyio", "tests", "examples", "benchmarks")]
+    return [ROOT / "noxfile.py", *sorted(path for folder in folders for path in folder.rglob("*.py"))]
+
+
+def comments_of(text: str) -> dict[int, str]:
+    """Return the comments of a file by line."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+
+
+def lines_without_reason(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that silence a tool, or catch everything, and do not say why."""
+    comments = comments_of(text)
+    for line, comment in comments.items():
+        reason, directives = DIRECTIVE.subn("", comment)
+        if directives and not re.search(r"[A-Za-z]{2}", reason):
+            yield line, comment
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler) and _catches_all(node):
+            # Beside it, or between it and what it does; a directive alone is no reason there either.
+            near = [comments.get(line, "") for line in range(node.lineno, max(node.body[0].lineno, node.lineno + 1))]
+            if not any(re.search(r"[A-Za-z]{2}", DIRECTIVE.sub("", comment)) for comment in near):
+                yield node.lineno, "except BaseException"
+
+
+def test_who_silences_a_tool_or_catches_everything_says_why() -> None:
+    found: dict[str, list[str]] = {}
+    for path in python_files():
+        name = path.relative_to(ROOT).as_posix()
+        lines = [f"{name}:{line} {what}" for line, what in lines_without_reason(path.read_text(encoding="utf-8"))]
+        if lines:
+            found[name] = lines
+    judged([line for name, lines in found.items() if name not in REASON_FOR_ALL for line in lines])
+    assert sorted(set(REASON_FOR_ALL) - set(found)) == [], "an exception that nobody needs any more"
+
+
+@pytest.mark.parametrize(
+    ("line", "has_reason"),
+    [
+        ("x = 1  # noqa: E501", False),
+        ("x = 1  # noqa: E501, S101 -", False),
+        ("x = 1  # noqa", False),
+        ("x = 1  # type: ignore[misc]", False),
+        ("x = 1  # type: ignore[name-defined]  # noqa: F821", False),
+        ("x = 1  # pragma: no cover", False),
+        ("x = 1  # pyright: ignore[reportPrivateUsage, reportOther]", False),
+        ("try: ...\nexcept BaseException: raise", False),
+        ("try: ...\nexcept BaseException:  # noqa: ASYNC103\n    raise", False),
+        ("try: ...\nexcept:\n    raise", False),
+        ("try: ...\nexcept BaseException:\n    close()  # noqa: S110 - about closing\n    raise", False),
+        ("x = 1  # noqa: E501 - a row of a table", True),
+        ("x = 1  # type: ignore[misc]  # mypy infers none", True),
+        ("x = 1  # type: ignore[name-defined]  # noqa: F821 - not there on purpose", True),
+        ("x = '# noqa: E501'", True),
+        ("try: ...\nexcept BaseException:  # a cancellation, too\n    raise", True),
+        ("try: ...\nexcept BaseException:\n    # A cancellation, too.\n    raise", True),
+        ("try: ...\nexcept Exception:\n    raise", True),
+    ],
+)
+def test_a_reason_is_known_when_it_is_seen(line: str, has_reason: bool) -> None:
+    assert (not list(lines_without_reason(f"{line}\n"))) is has_reason
 
 
 # Promises

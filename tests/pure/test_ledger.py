@@ -13,6 +13,7 @@ from neuron_anyio.model import (
     Cancelled,
     CancelReason,
     Completed,
+    Delivery,
     Dropped,
     Failed,
     FailureKind,
@@ -273,11 +274,11 @@ def test_L3_3_a_newer_delivery_over_the_queues_bytes_goes_back() -> None:
     ],
     ids=["task id", "workflow id", "onBehalfOf", "input", "capability"],
 )
-def test_L3_3_a_task_that_differs_in_one_of_its_names_is_another(other: object) -> None:
+def test_L3_3_a_task_that_differs_in_one_of_its_names_is_another(other: Delivery) -> None:
     bench = Bench(offer(concurrency=5), offer("core/other"))
     bench.ledger.slots.paused = True
     bench.admit(delivery("l1"))
-    bench.admit(other)  # type: ignore[arg-type]
+    bench.admit(other)
 
 
 def test_L3_3_attempt_metadata_time_and_schemas_make_no_other_task() -> None:

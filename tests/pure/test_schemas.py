@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from neuron_anyio.capability import capability
 from neuron_anyio.schemas import InvalidSchema, Validator, Violation, _Generated, registered_validator, wire_validator
 
 DRAFTS = {
@@ -54,6 +55,19 @@ def test_l12_empty_and_true_accept_everything_and_false_nothing(value: Any) -> N
         violation = validator.check(value)
         assert violation is not None
         assert (violation.path, violation.rule) == ("", "false")
+
+
+@pytest.mark.parametrize("schema", [[], [{}], [["type", "string"]], (), "", "{}", 0, 1, 1.5, None])
+def test_L11_11_a_schema_is_an_object_or_a_boolean_and_nothing_else(schema: Any) -> None:
+    rule = "a schema is an object, or true or false"
+    with pytest.raises(InvalidSchema, match=rule):
+        registered_validator(schema)
+    with pytest.raises(InvalidSchema, match=rule):
+        from_wire(schema)
+    if schema is not None:
+        with pytest.raises(InvalidSchema, match=rule) as caught:
+            capability("examples/any", input_schema=schema)(lambda value: value)
+        assert caught.value.__notes__ == ["in input_schema of capability 'examples/any'"]
 
 
 # --- drafts ----------------------------------------------------------------------------------------------------------

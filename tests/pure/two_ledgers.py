@@ -12,6 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -530,7 +531,7 @@ class Shell:
             job.busy = True
             lease_id = lease.delivery.id
             frame = settlement_frame(lease_id, lease.outcome)
-            self.post(frame, lambda status, lease=lease, lease_id=lease_id: self.replied(lease, lease_id, status))  # type: ignore[misc]
+            self.post(frame, partial(self.replied, lease, lease_id))
 
     def replied(self, lease: Lease, lease_id: str, status: int | None) -> None:
         job = self.jobs[lease]

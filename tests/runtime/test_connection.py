@@ -391,7 +391,7 @@ async def test_an_on_event_that_raises_does_not_hurt(caplog: pytest.LogCaptureFi
 async def test_an_intake_that_breaks_in_an_unforeseen_way_is_one_neuron_error() -> None:
     gateway = Scripted()
 
-    class Broken(type(gateway.transport)):  # type: ignore[misc]
+    class Broken(type(gateway.transport)):  # type: ignore[misc]  # mypy takes no computed base
         def subscribe(self, neuron_id: str) -> Any:
             raise ZeroDivisionError
 

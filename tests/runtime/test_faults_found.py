@@ -504,7 +504,7 @@ async def test_D3_nothing_starts_any_more_when_a_handler_ends_the_program() -> N
                 for number in range(5):
                     gateway.lease(f"l{number}", capability="test/ends")
                 await anyio.sleep_forever()
-        except BaseException as exc:
+        except BaseException as exc:  # SystemExit is the one that is wanted, alone or in a group
             if type(exc) is not SystemExit:
                 raise AssertionError(f"{exc!r} came out") from exc
     assert started == ["l0"]

@@ -328,7 +328,7 @@ async def test_a_server_that_hangs_up_on_arrival_is_an_error_or_its_last_words(
 def test_c9_nothing_shows_headers_or_bodies() -> None:
     secret = [(b"set-cookie", b"hunter2")]
     assert repr(RawReply(200, secret, b"hunter2")) == "RawReply(status=200, headers=1, body=7 bytes)"
-    assert repr(StreamReply(200, secret, ReplyBody(None))) == "StreamReply(status=200, headers=1)"  # type: ignore[arg-type]
+    assert repr(StreamReply(200, secret, ReplyBody(None))) == "StreamReply(status=200, headers=1)"  # type: ignore[arg-type]  # any body
     assert repr(Outgoing(head=b"hunter2", body=b"hunter2")) == "Outgoing(body=7 bytes, repeatable=False)"
 
 
@@ -337,4 +337,4 @@ def test_c9_nothing_shows_headers_or_bodies() -> None:
 )
 def test_senseless_bounds_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        Http1Transport(**wrong)  # type: ignore[arg-type]
+        Http1Transport(**wrong)  # type: ignore[arg-type]  # each is of another type

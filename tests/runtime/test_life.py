@@ -251,7 +251,7 @@ async def test_a_group_of_one_interrupt_that_the_body_raises_comes_out_as_that_g
     try:
         async with neuron(gateway):
             raise group
-    except BaseException as exc:
+    except BaseException as exc:  # the interrupt in it must not end the test run
         caught = exc
     assert isinstance(caught, BaseExceptionGroup)  # trio's scopes hand on a copy of it
     assert (caught.message, caught.exceptions) == (group.message, group.exceptions)
@@ -278,7 +278,7 @@ async def test_keyboard_interrupt_in_the_body_is_not_translated() -> None:
     try:
         async with neuron(gateway):
             raise KeyboardInterrupt
-    except BaseException as exc:
+    except BaseException as exc:  # the interrupt must not end the test run
         caught = exc
     assert type(caught) is KeyboardInterrupt
 

@@ -90,7 +90,7 @@ class SyncSource:
 
 @pytest.mark.parametrize(
     "auth",
-    ["t", lambda: "t", in_a_moment, Source("t"), SyncSource(), lambda: Later("t"), lambda: in_a_moment()],  # noqa: PLW0108
+    ["t", lambda: "t", in_a_moment, Source("t"), SyncSource(), lambda: Later("t"), lambda: in_a_moment()],  # noqa: PLW0108 - the last is no coroutine function
     ids=["token", "callable", "coroutine function", "source", "sync source", "awaitable", "returns a coroutine"],
 )
 async def test_C4_a_token_may_be_given_in_many_ways(auth: Any) -> None:
