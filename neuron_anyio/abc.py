@@ -19,7 +19,19 @@ from anyio.abc import TaskStatus
 from .events import Event
 from .model import Delivery, Failed, GivenBack, Held, Offer, Outcome, Progress
 
-__all__ = ["Broker", "EventStream", "Intake", "Oversized", "Receipt", "Reply", "Transport", "Verdict"]
+__all__ = [
+    "Broker",
+    "EventStream",
+    "Intake",
+    "Journal",
+    "Oversized",
+    "Receipt",
+    "Record",
+    "Reply",
+    "Ticket",
+    "Transport",
+    "Verdict",
+]
 
 
 class Verdict(enum.Enum):
@@ -207,6 +219,66 @@ class EventStream(Protocol):
             anyio.EndOfStream: it ended cleanly.
             TransportError: it broke.
         """
+        ...
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One entry.
+
+    Attributes:
+        key: which task.
+        value: what is kept for it.
+        at: when it was recorded, wall-clock, seconds since the epoch.
+    """
+
+    key: bytes
+    value: bytes
+    at: float
+
+    def __repr__(self) -> str:
+        return f"Record(key={self.key.hex()}, {len(self.value)} bytes, at={self.at})"
+
+
+class Ticket(Protocol):
+    """One value on its way into a `Journal`."""
+
+    @property
+    def key(self) -> bytes:
+        """The value's key."""
+        ...
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is there."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it is.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Keeps results until they are accepted, over the death of the process (promise L10)."""
+
+    @property
+    def recorded(self) -> Sequence[Record]:
+        """What was kept when it was opened, oldest first."""
+        ...
+
+    def put(self, key: bytes, value: bytes) -> Ticket:
+        """Keep a value under a key, in the place of an earlier one. Never waits."""
+        ...
+
+    def ticket(self, key: bytes) -> Ticket:
+        """Return the ticket of a value that was kept when it was opened."""
+        ...
+
+    def forget(self, key: bytes) -> None:
+        """Remove a key, soon. Never waits."""
         ...
 
 

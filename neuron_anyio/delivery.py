@@ -22,6 +22,7 @@ from .events import Event, ResultAccepted, ResultRejected
 from .executor import Run
 from .lease import Lease, State
 from .ledger import Ledger
+from .recorder import Recorder
 from .retries import Retries
 from .wakeup import Changed, Wakeup
 
@@ -99,6 +100,7 @@ class Courier:
     Args:
         ledger: the book; told what became of each result.
         brokers: by the source number of a lease.
+        recorder: what is worth it is in the journal before it is sent (promise L10).
         timing: back-off.
         clock: seconds, monotonic, the loop's.
         emit: where events go.
@@ -110,6 +112,7 @@ class Courier:
         self,
         ledger: Ledger,
         brokers: Sequence[Broker],
+        recorder: Recorder,
         *,
         timing: Timing,
         clock: Callable[[], float],
@@ -119,6 +122,7 @@ class Courier:
     ) -> None:
         self._ledger = ledger
         self._brokers = brokers
+        self._recorder = recorder
         self._timing = timing
         self._clock = clock
         self._emit = emit
@@ -137,6 +141,10 @@ class Courier:
     def pending(self) -> int:
         """Outcomes that are not accepted yet."""
         return len(self._results)
+
+    def carries(self, lease: Lease) -> bool:
+        """Return whether the outcome of a lease is on its way."""
+        return lease in self._results
 
     # Giving it work: synchronous, from anywhere in the loop's thread
 
@@ -227,6 +235,8 @@ class Courier:
             self._changed.notify()
             return
         job.busy = True
+        if self._recorder.is_pending(lease):
+            await self._recorder.wait_recorded(lease)
         await self._flush_before(lease)
         delivery_id, outcome = lease.delivery.id, lease.outcome
         try:
@@ -275,6 +285,7 @@ class Courier:
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)
             elif self._ledger.refused(lease, receipt.reason, now):
+                self._recorder.record(lease)
                 self._send_anew(job)
                 return
         del self._results[lease]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 from anyio.abc import TaskGroup
 
 from . import events
-from .abc import Broker
+from .abc import Broker, Journal
 from .capability import Capability
 from .config import Limits, Timing
 from .context import LeaseContext, Wiring
@@ -29,12 +29,22 @@ from .lease import Lease, State
 from .ledger import Arrival, Ledger
 from .model import CancelReason, Delivery, Failed, GiveBack, GivenBack, Outcome, Task
 from .outcome import CancelledOut, Ending, input_failure, outcome_of
+from .recorder import Recorder
 from .schemas import InvalidSchema
 from .snapshot import CapabilityState, Snapshot, lease_state
 from .source import Source
 from .wakeup import Changed
 
 __all__ = ["Engine"]
+
+
+class _About(TypedDict):
+    """What every event of a lease says."""
+
+    origin: str
+    lease_id: str
+    task_id: str
+    capability: str
 
 
 class Engine:
@@ -72,10 +82,12 @@ class Engine:
         self.log = log
         self._on_event = on_event
         offers = [capability.offer for capability in capabilities.values()]
-        self.ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency)
+        self.recorder = Recorder(log)
+        self.ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency, on_over=self.recorder.forget)
         self.courier = Courier(
             self.ledger,
             brokers,
+            self.recorder,
             timing=timing,
             clock=self.clock,
             emit=on_event,
@@ -115,6 +127,10 @@ class Engine:
         self._work = work
         self._wiring = wiring
 
+    def restore(self, journal: Journal) -> None:
+        """Take a journal, and what an earlier process left in it (promise L10). Before the first delivery."""
+        self.recorder.open(journal, self.ledger, sources=len(self.sources), now=self.clock())
+
     def snapshot(self) -> Snapshot:
         """Return how the neuron stands, frozen."""
         now = self.clock()
@@ -130,6 +146,7 @@ class Engine:
                 for name, pool in slots.pools.items()
             },
             undelivered=self.ledger.undelivered,
+            recorded=self.recorder.recorded,
             left_behind=sum(not run.is_over for run in self._left_behind),
             leases=tuple(lease_state(lease, now) for lease in self.ledger.leases()),
         )
@@ -140,6 +157,11 @@ class Engine:
         if all(source.registered for source in self.sources):
             return "registered"
         return "connected" if all(source.connected or source.registered for source in self.sources) else "connecting"
+
+    def _about(self, lease: Lease) -> _About:
+        task = lease.delivery.task
+        origin = self.sources[lease.source].origin
+        return _About(origin=origin, lease_id=lease.delivery.id, task_id=task.task_id, capability=task.capability)
 
     # What comes in
 
@@ -156,10 +178,7 @@ class Engine:
             self.log.info("lease %s continues the running task %s", delivery.id, task.task_id)
             self.deadlines.watch(lease)
             return
-        origin = self.sources[source].origin
-        self.emit(
-            events.LeaseAdmitted(origin=origin, lease_id=delivery.id, task_id=task.task_id, capability=task.capability)
-        )
+        self.emit(events.LeaseAdmitted(**self._about(lease)))
         if lease.outcome is None:  # nobody who listens has called it off
             self._judge(lease, queued=arrival is Arrival.REPLACED)
 
@@ -210,7 +229,10 @@ class Engine:
         self.deadlines.look_again()
 
     def reconnected(self, source: int) -> None:
-        """Send now what waited for a broker to come back (promise L9)."""
+        """Send now what waited for a broker to come back, or for its first coming (promises L9, L10)."""
+        for lease in self.recorder.pop_restored(source):
+            if not self.courier.carries(lease):
+                self.courier.put(lease)
         self.courier.hurry(source)
 
     def revoke(self, source: int, capability: str, reason: str) -> None:
@@ -270,15 +292,7 @@ class Engine:
         run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value)
         if capability.terms.timeout is not None:
             lease.deadline = now + capability.terms.timeout
-        self.emit(
-            events.LeaseStarted(
-                origin=self.sources[lease.source].origin,
-                lease_id=lease.delivery.id,
-                task_id=task.task_id,
-                capability=task.capability,
-                attempt=task.attempt,
-            )
-        )
+        self.emit(events.LeaseStarted(**self._about(lease), attempt=task.attempt))
         self.deadlines.watch(lease)
         self.sources[lease.source].lease_started()
         self._work.start_soon(self._run, lease, run, name=f"lease {lease.delivery.id}")
@@ -290,7 +304,7 @@ class Engine:
             # Something breaks that ends the whole neuron: nothing starts any more, and what was cut goes back.
             self.close()
             if lease.is_running:
-                self.finish(lease, GivenBack(cause=GiveBack.SHUTDOWN, reason=GiveBack.SHUTDOWN.value))
+                self.finish(lease, GivenBack.because(GiveBack.SHUTDOWN))
             raise
         if lease.is_running:
             self._ended(lease, run, ending)
@@ -316,19 +330,12 @@ class Engine:
         if task.capability in self.counts:
             self.counts[task.capability][type(outcome).__name__] += 1
         if admitted:
-            self.emit(
-                events.LeaseSettled(
-                    origin=self.sources[lease.source].origin,
-                    lease_id=lease.delivery.id,
-                    task_id=task.task_id,
-                    capability=task.capability,
-                    outcome=outcome,
-                    seconds=None if lease.started is None else lease.finished - lease.started,
-                )
-            )
+            seconds = None if lease.started is None else lease.finished - lease.started
+            self.emit(events.LeaseSettled(**self._about(lease), outcome=outcome, seconds=seconds))
         if isinstance(outcome, GivenBack):
             level = logging.ERROR if outcome.cause is GiveBack.SCOPE_MISMATCH else logging.INFO
             self.log.log(level, "lease %s goes back: %s", lease.delivery.id, outcome.reason)
+        self.recorder.record(lease)
         self.courier.put(lease)
 
     # The end
@@ -384,11 +391,6 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         task = lease.delivery.task
         self.log.warning("lease %s of task %s ran out while its handler runs", lease.delivery.id, task.task_id)
-        origin = self.sources[lease.source].origin
-        self.emit(
-            events.LeaseLost(
-                origin=origin, lease_id=lease.delivery.id, task_id=task.task_id, capability=task.capability
-            )
-        )
+        self.emit(events.LeaseLost(**self._about(lease)))
         if self.capabilities[task.capability].terms.on_lease_lost == "cancel":
             self._stop(lease, CancelReason.LEASE_LOST)

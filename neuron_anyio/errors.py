@@ -75,7 +75,7 @@ class GatewayDisconnected(NeuronError):
 
 
 class JournalError(NeuronError):
-    """The journal file is held by another process, belongs to another neuron, or is not a journal."""
+    """The journal file is held by another process, is another neuron's, is not a journal, or cannot be written."""
 
 
 class FrameError(NeuronError):

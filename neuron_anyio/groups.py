@@ -22,9 +22,10 @@ def alone(error: BaseException, *, but_not: BaseException | None = None) -> Base
     while _is_group(error):
         if error.exceptions == kept:
             return but_not or error
-        if len(error.exceptions) > 1:
+        first, *others = error.exceptions
+        if others:
             break
-        error = error.exceptions[0]
+        error = first
     return error
 
 

@@ -8,7 +8,7 @@ told and reports what happened. A delivery is known by its broker and id, a task
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .config import Limits
 from .holdings import Holdings
@@ -29,9 +29,11 @@ from .model import (
 )
 from .pacing import Pacer
 from .patience import Patience
+from .records import Recorded
 from .slots import Slots
 
 __all__ = ["Arrival", "Ledger"]
+
 
 class Arrival(enum.Enum):
     """What to do with a delivery that has come."""
@@ -50,6 +52,7 @@ class Ledger:
         offers: what the neuron can do.
         limits: bounds.
         max_concurrency: handlers over all capabilities, or None.
+        on_over: told of each lease whose result nobody will ask for any more.
 
     Attributes:
         slots: who may start.
@@ -57,11 +60,19 @@ class Ledger:
         closed: no new work is taken (drain).
     """
 
-    def __init__(self, offers: Iterable[Offer], *, limits: Limits, max_concurrency: int | None = None) -> None:
+    def __init__(
+        self,
+        offers: Iterable[Offer],
+        *,
+        limits: Limits,
+        max_concurrency: int | None = None,
+        on_over: Callable[[Lease], None] = lambda _: None,
+    ) -> None:
         self.slots = Slots(offers, maximum=max_concurrency)
         self.held = Holdings()
         self.closed = False
         self._limits = limits
+        self._on_over = on_over
         self._by_id: dict[tuple[int, str], Lease] = {}
         self._by_task: dict[bytes, Lease] = {}
         self._kept = KeptResults(limits)
@@ -137,7 +148,7 @@ class Ledger:
             self.slots.resize(before, known.size)
             if self.slots.queued_bytes <= self._limits.queue_bytes:
                 return Arrival.REPLACED
-            self.finish(known, _give_back(GiveBack.OVERLOADED), now)
+            self.finish(known, GivenBack.because(GiveBack.OVERLOADED), now)
             return Arrival.SETTLE
         if known.is_running and known.cancel_reason is not CancelReason.GATEWAY:
             self._rebind(known, delivery, now)
@@ -165,28 +176,37 @@ class Ledger:
         if lease.state is not State.QUEUED:
             self.held.add(lease)
 
-    def _refusal(self, lease: Lease, now: float) -> GivenBack | None:  # noqa: PLR0911 - a row each
+    def _refusal(self, lease: Lease, now: float) -> GivenBack | None:
         """Row by row of L2, L6 and L13; the first that fits."""
         task = lease.delivery.task
         pool = self.slots.pools.get(task.capability)
         if self.closed:
-            return _give_back(GiveBack.DRAINING)
+            return GivenBack.because(GiveBack.DRAINING)
         if pool is None:
-            return _give_back(GiveBack.UNKNOWN_CAPABILITY)
+            return GivenBack.because(GiveBack.UNKNOWN_CAPABILITY)
         if not pool.is_granted(lease.source):
-            return _give_back(GiveBack.REVOKED)
+            return GivenBack.because(GiveBack.REVOKED)
         if pool.offer.on_behalf_of not in (None, task.on_behalf_of):
-            return _give_back(GiveBack.SCOPE_MISMATCH)
+            return GivenBack.because(GiveBack.SCOPE_MISMATCH)
         if lease.time_left(now) == 0:
-            return _give_back(GiveBack.EXPIRED)
+            return GivenBack.because(GiveBack.EXPIRED)
         full = self.slots.queued >= self._limits.queue
-        if full or self.slots.queued_bytes + lease.size > self._limits.queue_bytes:
-            return _give_back(GiveBack.OVERLOADED)
-        return None
+        full = full or self.slots.queued_bytes + lease.size > self._limits.queue_bytes
+        return GivenBack.because(GiveBack.OVERLOADED) if full else None
 
     def refuse(self, source: int, delivery: Delivery, outcome: Outcome, now: float) -> Lease:
         """Settle a delivery of which only the id could be read (promise C8)."""
         return self.finish(self._new(source, delivery, fingerprint(source, delivery.task), now), outcome, now)
+
+    def restore(self, recorded: Recorded, now: float, *, age: float) -> Lease:
+        """Take a result into the book that another process left undelivered, `age` seconds ago (promise L10)."""
+        lease = self._new(recorded.source, recorded.delivery, recorded.fingerprint, now)
+        lease.outcome = recorded.outcome
+        lease.apply(Step.FINISH)
+        self._note_undelivered(lease, now)
+        lease.finished = now - age
+        self._by_task[recorded.fingerprint] = lease
+        return lease
 
     # Queue and run: promises L1, L5, L6, L8
 
@@ -201,7 +221,7 @@ class Ledger:
 
     def impatient(self, now: float) -> list[Lease]:
         """Return the queued leases that will not get their slot in time, given back (promise L6)."""
-        return [self.finish(lease, _give_back(GiveBack.EXPIRED), now) for lease in self._patience.over(now)]
+        return [self.finish(lease, GivenBack.because(GiveBack.EXPIRED), now) for lease in self._patience.over(now)]
 
     def start_ready(self, now: float) -> list[Lease]:
         """Give every free slot to the oldest lease that waits for it.
@@ -216,7 +236,7 @@ class Ledger:
             ready.append(lease)
             hindrance = self._hindrance(lease, now)
             if hindrance is not None:
-                self.finish(lease, _give_back(hindrance), now)
+                self.finish(lease, GivenBack.because(hindrance), now)
                 continue
             self.slots.leave_queue(lease)
             self.slots.take(lease)
@@ -324,8 +344,12 @@ class Ledger:
         self._forget_id(lease, now, outcome=lease.outcome if step is Step.ACCEPT else None)
         if not isinstance(lease.outcome, GivenBack):
             self._undelivered -= 1
+        self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
         if self._by_task.get(lease.fingerprint) is lease:
             del self._by_task[lease.fingerprint]
+        self._on_over(lease)
 
     def _forget_id(self, lease: Lease, now: float, *, outcome: Outcome | None) -> None:
         if self._by_id.get(lease.key) is lease:
@@ -336,8 +360,7 @@ class Ledger:
     def _forget_kept(self, now: float) -> None:
         for lease in self._kept.pop_surplus(now):
             lease.apply(Step.FORGET)
-            if self._by_task.get(lease.fingerprint) is lease:
-                del self._by_task[lease.fingerprint]
+            self._end(lease)
 
     # Capabilities and the end: promises C11, C12, D1
 
@@ -357,7 +380,7 @@ class Ledger:
         if pool is None:
             return []
         pool.grant(source, 0)
-        waiting = [lease for lease in pool.waiting() if lease.source == source]
+        waiting = (lease for lease in pool.waiting() if lease.source == source)
         return [self._give_back_at_once(lease, GiveBack.REVOKED, now) for lease in waiting]
 
     def close(self, now: float) -> list[Lease]:
@@ -367,13 +390,9 @@ class Ledger:
         return [self._give_back_at_once(lease, GiveBack.DRAINING, now) for lease in waiting]
 
     def _give_back_at_once(self, lease: Lease, cause: GiveBack, now: float) -> Lease:
-        self.finish(lease, _give_back(cause), now)
+        self.finish(lease, GivenBack.because(cause), now)
         lease.due = now
         return lease
-
-
-def _give_back(cause: GiveBack) -> GivenBack:
-    return GivenBack(cause=cause, reason=cause.value)
 
 
 def _answers(outcome: Outcome | None) -> bool:

@@ -238,6 +238,11 @@ class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     delay: float | None = None
 
+    @classmethod
+    def because(cls, cause: GiveBack) -> GivenBack:
+        """Give back for a cause that says enough."""
+        return cls(cause=cause, reason=cause.value)
+
     def __repr__(self) -> str:
         return f"GivenBack(cause={self.cause.name})"
 

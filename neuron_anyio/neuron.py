@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -114,6 +116,7 @@ async def open_neuron(
     auth: Auth | None = None,
     timing: Timing = Timing(),  # noqa: B008 - frozen
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    journal: str | os.PathLike[str] | None = None,
     lifespan: Lifespan | None = None,
     middleware: Sequence[Middleware] = (),
     max_concurrency: int | None = None,
@@ -133,6 +136,8 @@ async def open_neuron(
         auth: a token, a callable that returns one, or a token source.
         timing: times, in seconds.
         limits: bounds.
+        journal: path of the file that keeps results until they are accepted, over the death of the process (L10); its
+            folder must exist.
         lifespan: async context manager factory; what it yields is `ctx.state`.
         middleware: round every handler, the first outermost.
         max_concurrency: handlers over all capabilities.
@@ -164,6 +169,6 @@ async def open_neuron(
     async with AsyncExitStack() as stack:
         stack.callback(listeners.close)
         state = None if lifespan is None else await stack.enter_async_context(lifespan())
-        supervisor = Supervisor(engine, neuron, state)
+        supervisor = Supervisor(engine, neuron, state, journal=None if journal is None else Path(journal))
         async with supervisor.running():
             yield neuron

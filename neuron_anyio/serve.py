@@ -66,7 +66,8 @@ async def serve(gateway: Any, **options: Any) -> int:
     Takes what `open_neuron` takes. A fatal error is printed as one line on stderr.
 
     Returns:
-        0 everything settled or given back; 1 fatal error; 3 results undelivered, and lost; 130 or 143 forced by a
+        0 everything settled or given back; 1 fatal error; 3 results undelivered, in the
+        journal or lost; 130 or 143 forced by a
         second signal.
 
     Raises:
@@ -96,11 +97,19 @@ async def serve(gateway: Any, **options: Any) -> int:
 def _code(neuron: Neuron | None, signals: _Signals) -> int:
     if signals.forced is not None:
         return signals.forced
-    left = 0 if neuron is None else neuron.snapshot().undelivered
-    if left:
-        print(f"{left} results were not delivered and are lost", file=sys.stderr)  # noqa: T201 - the last word
-        return EXIT_UNDELIVERED
-    return EXIT_OK
+    if neuron is None or not (left := neuron.snapshot().undelivered):
+        return EXIT_OK
+    recorded = neuron.snapshot().recorded
+    fate = ", ".join(
+        text
+        for number, text in (
+            (recorded, f"{recorded} are in the journal, and the next start delivers them"),
+            (left - recorded, f"{left - recorded} are lost"),
+        )
+        if number
+    )
+    print(f"{left} results were not delivered: {fate}", file=sys.stderr)  # noqa: T201 - the last word
+    return EXIT_UNDELIVERED
 
 
 async def _end_held_process(neuron: Neuron, signals: _Signals) -> None:

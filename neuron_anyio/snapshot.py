@@ -67,6 +67,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         paused: no handler starts.
         capabilities: by type.
         undelivered: results that the broker has not taken yet.
+        recorded: how many of them are in the journal.
         left_behind: handlers that were given up and still run (promise D2).
         leases: oldest first.
     """
@@ -76,6 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     capabilities: Mapping[str, CapabilityState]
     undelivered: int
+    recorded: int
     left_behind: int
     leases: tuple[LeaseState, ...]
 

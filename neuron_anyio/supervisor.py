@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,6 +30,7 @@ from .drain import LAST_WORDS, drain, flush, stop_now
 from .engine import Engine
 from .errors import NeuronError
 from .groups import add_context, leaves
+from .journal import Journal, open_journal
 from .taskgroups import body_task_group
 
 __all__ = ["Stop", "Supervisor"]
@@ -57,10 +59,11 @@ class _Started(TaskStatus[None]):
 class Supervisor:
     """The life of one neuron: entering, the body, the drain, and which exception comes out."""
 
-    def __init__(self, engine: Engine, neuron: NeuronHandle, state: Any) -> None:
+    def __init__(self, engine: Engine, neuron: NeuronHandle, state: Any, *, journal: Path | None) -> None:
         self._engine = engine
         self._neuron = neuron
         self._state = state
+        self._journal = journal
         self._stop = Stop.NOT
         self._ready = anyio.Event()
         self._stopping = anyio.Event()
@@ -121,6 +124,8 @@ class Supervisor:
         with CancelScope() as life:
             try:
                 async with AsyncExitStack() as stack:
+                    if self._journal is not None:
+                        engine.restore(await stack.enter_async_context(self._open_journal(self._journal)))
                     for broker, source in zip(engine.brokers, engine.sources, strict=True):
                         await stack.enter_async_context(broker.open(source))
                     life.shield = True  # not before: nothing is held yet, and what hangs here must not hold the exit
@@ -137,6 +142,10 @@ class Supervisor:
                 engine.stopped = True
                 self._ready.set()
                 self._sentinel.cancel()
+
+    def _open_journal(self, path: Path) -> AbstractAsyncContextManager[Journal]:
+        gateway = ", ".join(broker.origin for broker in self._engine.brokers)
+        return open_journal(path, gateway=gateway, neuron_id=self._engine.neuron_id, log=self._engine.log)
 
     async def _run_groups(self) -> None:
         engine = self._engine

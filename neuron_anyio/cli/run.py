@@ -29,11 +29,18 @@ from .options import (
 
 __all__ = ["run"]
 
+JOURNAL = click.option(
+    "--journal",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Keep results here until the gateway has taken them, over a crash of this process. One file per neuron id.",
+)
+
 _log = logging.getLogger("neuron_anyio")
 
 
 @click.command(epilog=example("neuron-anyio run worker.py --gateway-url http://127.0.0.1:8787"))
-@apply(MODULE, GATEWAY_URL, *TOKEN, *NEURON, log_level("info"), BACKEND)
+@apply(MODULE, GATEWAY_URL, *TOKEN, *NEURON, JOURNAL, log_level("info"), BACKEND)
 def run(module: str, gateway_url: str, backend: str, **options: Any) -> int:
     """Serve the capabilities of MODULE until SIGTERM or SIGINT.
 
@@ -51,6 +58,7 @@ def run(module: str, gateway_url: str, backend: str, **options: Any) -> int:
         "auth": auth,
         "timing": Timing(drain=options["drain"], heartbeat=options["heartbeat"]),
         "max_concurrency": options["max_concurrency"],
+        "journal": options["journal"],
         "on_event": _log_drain,
     }
     _log.info("connecting to %s as %s", gateway_url, arguments["neuron_id"])

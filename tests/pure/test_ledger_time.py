@@ -6,6 +6,7 @@ import pytest
 
 from neuron_anyio.config import Limits
 from neuron_anyio.lease import Lease, State
+from neuron_anyio.ledger import Ledger
 from neuron_anyio.model import (
     Cancelled,
     CancelReason,
@@ -17,6 +18,7 @@ from neuron_anyio.model import (
     Held,
     Outcome,
 )
+from neuron_anyio.records import Recorded, decode_record, encode_record
 from tests.pure.books import DONE, Bench, cause, delivery, ids, offer
 
 TERMINAL = Failed(kind=FailureKind.TERMINAL, retryable=False, reason="so")
@@ -397,3 +399,44 @@ def test_L9_a_result_sent_again_for_a_lease_that_is_gone_leaves_a_newer_run_alon
     assert isinstance(again.outcome, Completed)
     bench.lose(again)
     assert bench.arrive(delivery("l3"))[1] is newer, "the run that goes on is the task's"
+
+
+# ---- what another process left: promise L10
+
+
+def left(lease: Lease) -> Recorded:
+    """Return what the journal gives back of a lease."""
+    return decode_record(encode_record(lease))
+
+
+@pytest.mark.parametrize("outcome", [DONE, TERMINAL], ids=["completed", "terminal"])
+def test_L10_a_restored_result_answers_its_task(outcome: Outcome) -> None:
+    before, bench = Bench(), Bench()
+    recorded = left(before.run(delivery("l1"), outcome))
+    restored = bench.ledger.restore(recorded, bench.now, age=5.0)
+    assert bench.ledger.undelivered == 1
+    assert bench.held() == ["l1"], "its lease is kept alive as long as an undelivered one's is"
+    assert bench.answer(delivery("l2")) is restored
+    assert restored.outcome == outcome
+    bench.accept(restored)
+    assert bench.ledger.undelivered == 0
+    assert bench.started == []
+
+
+@pytest.mark.parametrize("outcome", [RETRY, Cancelled()], ids=["retryable", "cancelled"])
+def test_L3_5_a_restored_result_that_answers_nothing_is_dropped_and_its_task_runs(outcome: Outcome) -> None:
+    over: list[Lease] = []
+    before, bench = Bench(), Bench()
+    bench.ledger = Ledger([offer()], limits=bench.limits, on_over=over.append)
+    restored = bench.ledger.restore(left(before.run(delivery("l1"), outcome)), bench.now, age=5.0)
+    bench.admit(delivery("l2"))
+    assert ids(bench.started) == ["l2"]
+    assert over == [restored]
+
+
+def test_L9_a_restored_result_whose_lease_is_gone_waits_for_its_task() -> None:
+    before, bench = Bench(), Bench()
+    restored = bench.ledger.restore(left(before.run(delivery("l1"))), bench.now, age=7200.0)
+    bench.lose(restored)
+    assert restored.state is State.KEPT
+    assert bench.answer(delivery("l2")) is restored
