@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # No test is timed, and a machine that is busy with other things draws examples slowly.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# Where a shell has started the suite in the background, SIGINT is ignored, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = [
     pytest.param(("asyncio", {"debug": True, "use_uvloop": False}), id="asyncio"),
