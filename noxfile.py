@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ FLAKE8_ASYNC_OFF = {
     "ASYNC128": "cannot see a `task_status` that is handed on",
     "ASYNC9": "a checkpoint on every path is a rule for libraries of primitives; off by default there, too",
 }
+PUBLISHED = "holokai-neuron-sdk==0.2.0"
 XDIST = ("--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
 
 
@@ -41,6 +43,7 @@ def show_interpreters() -> None:
 
 
 show_interpreters()
+PRESENT = [version for version in PYTHONS if shutil.which(f"python{version}")]
 
 
 def install(session: nox.Session, group: str, *, editable: bool = False) -> None:
@@ -97,9 +100,14 @@ def verify_types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Every test, on every Python that is here, against the built wheel."""
+    """The tests against the built wheel: all on the oldest Python here, all but the long ones on the others.
+
+    Long ones search for rare states of our own code (random schemas, kills, interleavings); what a newer interpreter
+    breaks is seen by the others.
+    """
     install(session, "test")
-    session.run("pytest", *XDIST, *session.posargs)
+    long_ones = [] if session.python == PRESENT[0] else ["-m", "not thorough"]
+    session.run("pytest", *XDIST, *long_ones, *session.posargs)
 
 
 @nox.session
@@ -110,6 +118,34 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *XDIST, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """A neuron with a journal, killed a hundred times at every point on a result's way, and 400 times at random."""
+    install(session, "test")
+    often = {"KILLS_AT_EACH_POINT": "100", "KILLS_AT_RANDOM": "400"}
+    session.run("pytest", *XDIST, "--timeout=1200", "tests/kills", *session.posargs, env=often)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """A hundred thousand leases under faults that change all the time: nothing lost, nothing twice, flat memory."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Every fault against this package on both backends, and against the published SDK in an environment of its own."""
+    install(session, "test")
+    published = Path(session.create_tmp()).resolve() / "published"
+    session.run("python", "-m", "venv", str(published))
+    session.run(str(published / "bin" / "pip"), "install", "--quiet", PUBLISHED, external=True)
+    for backend in ("asyncio", "trio"):
+        session.run("python", "-m", "benchmarks.faults", "--backend", backend, *session.posargs)
+    holokai = str(published / "bin" / "python")
+    session.run("python", "-m", "benchmarks.faults", "--holokai", holokai, *session.posargs)
 
 
 @nox.session

@@ -53,7 +53,7 @@ class Connection:
         self._stream: anyio.abc.ByteStream = transport_stream if tls is None else tls
         self._tls = None if tls is None else _attribute(tls, TLSAttribute.ssl_object)
         self._transport_stream = transport_stream
-        self._socket = _attribute(transport_stream, anyio.abc.SocketAttribute.raw_socket)
+        self._socket = _raw_socket(transport_stream)
         self._poll = select.poll()
         self._poll.register(self._socket.fileno(), select.POLLIN)
 
@@ -69,9 +69,12 @@ class Connection:
         except (OSError, ValueError) as exc:  # ValueError: a name that no resolver can be asked for
             raise ExchangeFailed(f"{origin}: cannot connect: {_reason(exc)}", phase="connect") from exc
         try:
-            _tune(_attribute(transport_stream, anyio.abc.SocketAttribute.raw_socket), probes=keep_alive_probes)
+            _tune(_raw_socket(transport_stream), probes=keep_alive_probes)
             tls = None if ssl_context is None else await _start_tls(origin, transport_stream, ssl_context)
             return cls(origin, transport_stream, tls)
+        except ConnectionResetError as exc:
+            await anyio.aclose_forcefully(transport_stream)
+            raise ExchangeFailed(f"{origin}: cannot connect: {_reason(exc)}", phase="connect") from exc
         except BaseException:  # a cancellation, too, must not leave the socket open
             await anyio.aclose_forcefully(transport_stream)
             raise
@@ -198,6 +201,22 @@ _STREAM_ERRORS = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.Bu
 
 def _attribute(stream: anyio.TypedAttributeProvider, attribute: _T) -> _T:
     return stream.extra(attribute)  # noqa: S610 - no Django here
+
+
+def _raw_socket(stream: anyio.abc.SocketStream) -> socket.socket:
+    """Return the socket of a stream.
+
+    Raises:
+        ConnectionResetError: the peer was faster than the loop, and the socket is closed.
+    """
+    found: socket.socket | None
+    try:
+        found = _attribute(stream, anyio.abc.SocketAttribute.raw_socket)
+    except AttributeError:  # uvloop has taken it away from its transport
+        found = None
+    if found is None or found.fileno() < 0:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    return found
 
 
 def _tune(raw_socket: socket.socket, *, probes: bool) -> None:

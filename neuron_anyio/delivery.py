@@ -1,7 +1,8 @@
 """Getting results to their brokers: at least once, in any weather (promise L9). The only place that sends them.
 
-A few workers share the jobs that are ready, others the progress; what has to wait (back-off, paced give-backs) lies in
-a heap until it is due. So one result that nobody takes never holds up another, and no progress ever holds up a result.
+A few workers share the results that are ready, others the give-backs of what never ran, others the progress; what has
+to wait (back-off, paced give-backs) lies in a heap until it is due. So one result that nobody takes never holds up
+another, and neither progress nor a queue full of give-backs ever holds up a result.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from .events import Event, ResultAccepted, ResultRejected
 from .executor import Run
 from .lease import Lease, State
 from .ledger import Ledger
+from .model import GivenBack
 from .recorder import Recorder
 from .retries import Retries
 from .wakeup import Changed, Wakeup
 
 __all__ = ["Courier"]
 
-RESULTS_AT_ONCE, PROGRESS_AT_ONCE = 16, 8
+RESULTS_AT_ONCE, GIVE_BACKS_AT_ONCE, PROGRESS_AT_ONCE = 16, 16, 8
 """Requests in flight: enough to hide a round trip, few beside a pool's connections."""
 
 PROGRESS_INTERVAL = 0.1
@@ -129,6 +131,7 @@ class Courier:
         self._on_room = on_room
         self._log = log
         self._result_lane = _Lane(self._deliver, most=RESULTS_AT_ONCE)
+        self._give_back_lane = _Lane(self._deliver, most=GIVE_BACKS_AT_ONCE)
         self._progress_lane = _Lane(self._send_update, most=PROGRESS_AT_ONCE)
         self._later: list[tuple[float, int, _Job]] = []
         self._count = itertools.count()
@@ -197,8 +200,13 @@ class Courier:
 
     def _push_ready(self, job: _Job) -> None:
         job.place = -1
-        lane = self._result_lane if job.result else self._progress_lane
-        lane.push(job)
+        self._lane(job).push(job)
+
+    def _lane(self, job: _Job) -> _Lane:
+        if not job.result:
+            return self._progress_lane
+        never_ran = job.lease.started is None and isinstance(job.lease.outcome, GivenBack)
+        return self._give_back_lane if never_ran else self._result_lane
 
     # Doing it
 
@@ -206,6 +214,7 @@ class Courier:
         """Carry until cancelled."""
         async with anyio.create_task_group() as group:
             self._result_lane.open(group)
+            self._give_back_lane.open(group)
             self._progress_lane.open(group)
             task_status.started()
             await self._move_what_is_due()
@@ -229,15 +238,16 @@ class Courier:
         lease = job.lease
         if job.busy or self._results.get(lease) is not job:
             return
+        job.busy = True
+        if self._recorder.is_pending(lease):
+            await self._recorder.wait_recorded(lease)
+        await self._flush_before(lease)
+        job.again = False  # a newer delivery that came until here is the one that is answered now
         if lease.state is not State.UNDELIVERED or lease.outcome is None:
             # Its task came again and runs: nobody waits for this answer any more (promise L3.5).
             del self._results[lease]
             self._changed.notify()
             return
-        job.busy = True
-        if self._recorder.is_pending(lease):
-            await self._recorder.wait_recorded(lease)
-        await self._flush_before(lease)
         delivery_id, outcome = lease.delivery.id, lease.outcome
         try:
             receipt = await self._brokers[lease.source].settle(delivery_id, outcome)

@@ -16,6 +16,8 @@ from neuron_anyio import codec, frames
 from neuron_anyio.errors import FrameError
 from neuron_anyio.testing import strategies
 
+pytestmark = pytest.mark.thorough
+
 VECTORS = Path(__file__).parent.parent / "vectors" / "bigbrain"
 SECRET = "xyzzy-4711"
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,6 +21,8 @@ from neuron_anyio.gateway.principals import ANYBODY
 from neuron_anyio.gateway.store import MemoryStore
 from neuron_anyio.gateway.tasks import State, Submission, Task
 from neuron_anyio.gateway.turn import Turn
+
+pytestmark = pytest.mark.thorough
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = 30.0

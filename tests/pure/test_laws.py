@@ -85,7 +85,19 @@ LAYERS = (
         gateway.caller_routes gateway.neuron_routes gateway.app gateway.server gateway
         """,
     ),
-    Layer("testing", "testing testing.strategies"),
+    Layer(
+        "oracle",
+        "testing.book testing.oracle testing.faults testing.fault_bytes testing.fault_leases testing.scenarios",
+        pure=True,
+    ),
+    Layer(
+        "testing",
+        """
+        testing testing.strategies testing.worklog
+        testing.fault_connection testing.fault_server testing.fault_stream testing.fault_broker testing.fault_http
+        testing.fault_gateway testing.scenario_play
+        """,
+    ),
     Layer(
         "command",
         """

@@ -6,6 +6,7 @@ book held before it.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +27,8 @@ from neuron_anyio.model import (
     Outcome,
 )
 from tests.pure.books import answers, check_book, delivery, offer
+
+pytestmark = pytest.mark.thorough
 
 A, B = "core/a", "core/b"
 OUTCOMES: list[Outcome] = [

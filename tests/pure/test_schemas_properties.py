@@ -16,6 +16,8 @@ from neuron_anyio.schema_cost import cost_of
 from neuron_anyio.schema_refs import Document
 from neuron_anyio.schemas import InvalidSchema, Validator, Violation, _Generated, registered_validator, wire_validator
 
+pytestmark = pytest.mark.thorough
+
 EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NAMES = st.sampled_from(["a", "b", "ab", "a b", "a-b", "id", "0"])

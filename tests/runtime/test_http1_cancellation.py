@@ -17,7 +17,7 @@ import trustme
 from neuron_anyio.http1 import Endpoint, ExchangeTimedOut, Http1Transport
 from tests.runtime.http1_server import OK, Handler, Peer, Server, answering, hang, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 

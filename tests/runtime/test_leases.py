@@ -94,7 +94,7 @@ async def test_L11_9_an_output_against_the_leases_schema_is_a_mismatch() -> None
     assert (nack["kind"], nack["code"]) == ("schema-mismatch", "OUTPUT_SCHEMA_MISMATCH")
 
 
-async def test_L12_the_leases_schema_wins_even_when_it_is_false() -> None:
+async def test_L12_reference_D26_the_leases_schema_wins_even_when_it_is_false() -> None:
     gateway = Scripted()
     async with neuron(gateway, echo):
         gateway.lease("l1", value=1, inputSchema=False)
@@ -114,7 +114,7 @@ async def test_L11_10_an_output_that_is_not_json_is_a_mismatch() -> None:
     assert (nack["kind"], nack["code"]) == ("schema-mismatch", "OUTPUT_NOT_JSON")
 
 
-async def test_L11_10_an_output_over_the_bound_is_terminal() -> None:
+async def test_L11_10_bound_of_output_bytes_over_it_the_task_fails_for_good() -> None:
     gateway = Scripted()
     async with neuron(gateway, echo, limits=Limits(output_bytes=10)):
         gateway.lease("fits", value="12345678")
@@ -230,7 +230,7 @@ async def test_L11_7_a_handler_over_its_time_out_is_cancelled_and_retried() -> N
     assert reasons == [CancelReason.TIMEOUT]
 
 
-async def test_H2_a_def_runs_in_a_thread_and_the_loop_goes_on() -> None:
+async def test_H2_reference_D14_a_def_runs_in_a_thread_and_the_loop_goes_on() -> None:
     gate = threading.Event()
 
     @capability("test/blocking")
@@ -278,7 +278,7 @@ async def test_L5_no_more_handlers_run_than_the_limit_and_the_first_come_is_the_
     assert steered.started == [f"l{number}" for number in range(6)]
 
 
-async def test_L5_a_limit_changes_in_place_up_and_down() -> None:
+async def test_L5_reference_D04_a_limit_changes_in_place_up_and_down() -> None:
     steered = Steered(concurrency=1)
     gateway = Scripted()
     async with neuron(gateway, steered.capability) as running:
@@ -326,7 +326,7 @@ async def test_L4_1_a_cancel_before_its_lease_keeps_it_from_running() -> None:
     assert (nack["kind"], nack["code"]) == ("cancelled", "CANCELLED")
 
 
-async def test_L4_2_a_queued_lease_that_is_cancelled_never_starts() -> None:
+async def test_L4_2_reference_D01_a_queued_lease_that_is_cancelled_never_starts() -> None:
     steered = Steered()
     gateway = Scripted()
     async with neuron(gateway, steered.capability):
@@ -342,7 +342,7 @@ async def test_L4_2_a_queued_lease_that_is_cancelled_never_starts() -> None:
     assert steered.started == ["l1"]
 
 
-async def test_L4_2_a_cancel_in_the_same_breath_as_its_lease_wins() -> None:
+async def test_L4_2_reference_D02_a_cancel_in_the_same_breath_as_its_lease_wins() -> None:
     steered = Steered()
     gateway = Scripted()
     async with neuron(gateway, steered.capability):
@@ -379,7 +379,7 @@ async def test_L4_3_a_running_lease_is_cancelled_and_says_so_when_it_has_ended()
     assert reasons == [CancelReason.GATEWAY]
 
 
-async def test_L4_3_what_a_cancelled_handler_returns_all_the_same_is_not_acked() -> None:
+async def test_L4_3_reference_D46_what_a_cancelled_handler_returns_all_the_same_is_not_acked() -> None:
     @capability("test/stubborn")
     async def stubborn(_: Any) -> str:
         with anyio.move_on_after(60):
@@ -419,7 +419,7 @@ async def test_L4_3_a_thread_learns_of_its_cancel_and_its_slot_is_free_when_it_h
         assert (await gateway.result("l2"))["type"] == "ack"
 
 
-async def test_L4_5_a_cancel_with_the_ack_in_flight_changes_nothing() -> None:
+async def test_L4_5_reference_D21_a_cancel_with_the_ack_in_flight_changes_nothing() -> None:
     gateway = Scripted()
     gateway.hold("ack")
     async with neuron(gateway, echo):
@@ -433,7 +433,7 @@ async def test_L4_5_a_cancel_with_the_ack_in_flight_changes_nothing() -> None:
     assert [post["type"] for post in gateway.of("ack", "nack")] == ["ack"]
 
 
-async def test_L3_1_the_same_lease_twice_runs_once() -> None:
+async def test_L3_1_reference_D29_the_same_lease_twice_runs_once() -> None:
     steered = Steered(concurrency=4)
     gateway = Scripted()
     async with neuron(gateway, steered.capability):
@@ -531,7 +531,7 @@ async def test_L9_while_a_result_is_undelivered_its_lease_stays_in_the_heartbeat
         gateway.release("ack")
 
 
-async def test_L6_a_lease_without_time_left_never_starts() -> None:
+async def test_L6_reference_D35_a_lease_without_time_left_never_starts() -> None:
     gateway = Scripted()
     async with neuron(gateway, echo):
         gateway.lease("l1", value=1, ttl=-5)
@@ -607,7 +607,7 @@ async def test_L2_what_cannot_run_here_is_given_back(lease: dict[str, Any], code
     assert (nack["kind"], nack["code"]) == ("retryable", code)
 
 
-async def test_L2_over_the_queue_bound_leases_are_given_back_and_paced() -> None:
+async def test_L2_reference_D35_bound_of_queue_over_it_leases_are_given_back_and_paced() -> None:
     steered = Steered()
     gateway = Scripted()
     async with neuron(gateway, steered.capability, limits=Limits(queue=2)):
@@ -664,6 +664,25 @@ async def test_H3_a_gateway_that_does_not_answer_progress_holds_up_the_result_a_
         gateway.lease("l1", capability="test/steps")
         await gateway.result("l1")
         gateway.release("progress")
+
+
+async def test_L3_5_a_redelivery_while_the_last_progress_is_sent_is_answered_once() -> None:
+    @capability("test/steps")
+    async def steps(_: Any, ctx: LeaseContext) -> str:
+        ctx.progress(percent=1)
+        return "done"
+
+    gateway = Scripted()
+    gateway.hold("progress")
+    with anyio.fail_after(5):
+        async with neuron(gateway, steps):
+            gateway.lease("l1", capability="test/steps", task_id="t1")
+            await gateway.wait("progress")
+            gateway.lease("l2", capability="test/steps", task_id="t1")
+            await settle()
+            gateway.release("progress")
+            await gateway.result("l2")
+    assert [post["leaseId"] for post in gateway.of("ack")] == ["l2"]
 
 
 async def test_H3_progress_that_nobody_takes_never_holds_up_the_results_of_other_leases() -> None:

@@ -1,0 +1,1 @@
+"""Every fault against an SDK in a process of its own; `python -m benchmarks.faults --help`."""
