@@ -139,13 +139,19 @@ def soak(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Every fault against this package on both backends, and against the published SDK in an environment of its own."""
     install(session, "test")
-    published = Path(session.create_tmp()).resolve() / "published"
-    session.run("python", "-m", "venv", str(published))
-    session.run(str(published / "bin" / "pip"), "install", "--quiet", PUBLISHED, external=True)
-    for backend in ("asyncio", "trio"):
-        session.run("python", "-m", "benchmarks.faults", "--backend", backend, *session.posargs)
-    holokai = str(published / "bin" / "python")
-    session.run("python", "-m", "benchmarks.faults", "--holokai", holokai, *session.posargs)
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "venv", str(folder / "published"))
+    session.run(str(folder / "published" / "bin" / "pip"), "install", "--quiet", PUBLISHED, external=True)
+    runs = {
+        "asyncio": ["--backend", "asyncio"],
+        "trio": ["--backend", "trio"],
+        "published": ["--holokai", str(folder / "published" / "bin" / "python")],
+    }
+    for name, arguments in runs.items():
+        session.run(
+            "python", "-m", "benchmarks.faults", *arguments, "--json", f"{folder}/{name}.json", *session.posargs
+        )
+    session.run("python", "-m", "benchmarks.faults.table", *(f"{name}={folder}/{name}.json" for name in runs))
 
 
 @nox.session

@@ -17,7 +17,7 @@ from neuron_anyio.testing.scenario_play import play
 from neuron_anyio.testing.scenarios import SCENARIOS
 from tests.faults.neuron import work_in_process
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 
 def threads() -> set[threading.Thread]:
