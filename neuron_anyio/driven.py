@@ -9,7 +9,7 @@ told of none until its shield ends, one whose task group has a child like that w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
@@ -24,16 +24,19 @@ class Driven:
 
     Args:
         awaitable: what a handler returned.
+        begin, end: called round each step.
 
     Attributes:
         let_go: set it, and the awaitable is closed instead of told of its next cancellation. Its task must be cancelled
             too.
     """
 
-    __slots__ = ("_awaitable", "let_go")
+    __slots__ = ("_awaitable", "_begin", "_end", "let_go")
 
-    def __init__(self, awaitable: Awaitable[Any]) -> None:
+    def __init__(self, awaitable: Awaitable[Any], *, begin: Callable[[], None], end: Callable[[], None]) -> None:
         self._awaitable = awaitable
+        self._begin = begin
+        self._end = end
         self.let_go = False
 
     def _closes(self, error: BaseException | None) -> bool:
@@ -50,16 +53,20 @@ class Driven:
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._awaitable.__await__()
         try:
+            self._begin()
             trap = next(steps)
             while True:
+                self._end()
                 try:
                     value = yield trap
                 except BaseException as exc:  # noqa: ASYNC103 - what a handler raises is its outcome
                     # How asyncio hands over a cancellation.
+                    self._begin()
                     trap = steps.throw(GeneratorExit() if self._closes(exc) else exc)
                 else:
                     # How trio does: as a value that raises when it is unwrapped inside.
                     closes = self._closes(getattr(value, "error", None))
+                    self._begin()
                     trap = steps.throw(GeneratorExit()) if closes else steps.send(value)
         except StopIteration as end:
             return end.value
@@ -67,3 +74,5 @@ class Driven:
             if not self.let_go:
                 raise
             raise HandlerCancelled("left behind") from None
+        finally:
+            self._end()

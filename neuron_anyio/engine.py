@@ -34,6 +34,7 @@ from .schemas import InvalidSchema
 from .snapshot import CapabilityState, Snapshot, lease_state
 from .source import Source
 from .wakeup import Changed
+from .watchdog import Watchdog
 
 __all__ = ["Engine"]
 
@@ -107,6 +108,7 @@ class Engine:
         self.ended = anyio.Event()
         self.fatal: NeuronError | None = None
         self._left_behind: list[Run] = []
+        self._watchdog = Watchdog(emit=on_event, log=log)
         self._middleware = middleware
         # Slots limit how many handlers run; the loop's default of 40 threads would starve them.
         self._threads = anyio.CapacityLimiter(float("inf"))
@@ -289,7 +291,7 @@ class Engine:
                 self.ledger.finish(lease, input_failure(exc), now)
                 self._settled(lease)
                 return
-        run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value)
+        run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value, watchdog=self._watchdog)
         if capability.terms.timeout is not None:
             lease.deadline = now + capability.terms.timeout
         self.emit(events.LeaseStarted(**self._about(lease), attempt=task.attempt))

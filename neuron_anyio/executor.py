@@ -16,6 +16,7 @@ from .driven import Driven
 from .errors import HandlerCancelled
 from .lease import Lease
 from .outcome import CancelledOut, Ending, Raised, Returned
+from .watchdog import Watchdog
 
 __all__ = ["Middleware", "Run", "call_in_process"]
 
@@ -34,6 +35,7 @@ class Run:
         capability: what to call.
         context: what the handler sees.
         value: the judged and converted input.
+        watchdog: told of each step in the loop.
 
     Attributes:
         progress_lock: held while an update of this lease is on its way, so that they keep their order.
@@ -45,6 +47,7 @@ class Run:
         "_driven",
         "_leave_thread",
         "_scope",
+        "_watchdog",
         "capability",
         "context",
         "is_over",
@@ -54,8 +57,17 @@ class Run:
         "value",
     )
 
-    def __init__(self, lease: Lease, capability: Capability[..., Any], context: LeaseContext, value: Any) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        capability: Capability[..., Any],
+        context: LeaseContext,
+        value: Any,
+        *,
+        watchdog: Watchdog,
+    ) -> None:
         self.lease = lease
+        self._watchdog = watchdog
         self.capability = capability
         self.context = context
         self.value = value
@@ -124,7 +136,11 @@ class Run:
         capability = self.capability
         arguments = (self.value, self.context) if capability.takes_context else (self.value,)
         if capability.terms.runs == "loop":
-            result = capability.function(*arguments)
+            self._begin_step()
+            try:
+                result = capability.function(*arguments)
+            finally:
+                self._watchdog.end()
         elif capability.terms.runs == "thread":
             result = await self._in_thread(capability.function, arguments, limiter)
         else:
@@ -133,8 +149,11 @@ class Run:
             return await to_process.run_sync(call_in_process, *place, self.value, cancellable=True, limiter=limiter)
         if not inspect.isawaitable(result):
             return result
-        self._driven = Driven(result)
+        self._driven = Driven(result, begin=self._begin_step, end=self._watchdog.end)
         return await self._driven
+
+    def _begin_step(self) -> None:
+        self._watchdog.begin(self.lease)
 
     async def _in_thread(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], limiter: anyio.CapacityLimiter

@@ -63,7 +63,7 @@ LAYERS = (
     Layer(
         "runtime",
         """
-        snapshot context outcome driven executor _journal_file journal recorder delivery source deadlines engine drain
+        snapshot context outcome driven watchdog executor _journal_file journal recorder delivery source deadlines engine drain
         listeners setup supervisor neuron serve
         """,
     ),
