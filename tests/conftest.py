@@ -1,12 +1,20 @@
-"""Backends of the suite: every async test runs on each of them."""
+"""Backends of the suite, on each of which every async test runs; and what no test may leave behind."""
 
 from __future__ import annotations
 
+import functools
+import gc
+import inspect
 import signal
+import time
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.leaks import handler_threads, open_files
 
 # No test is timed, and a machine that is busy with other things draws examples slowly.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,7 +30,47 @@ BACKENDS = [
     pytest.param(("trio", {}), id="trio"),
 ]
 
+PATIENCE = 1.0
+"""Seconds in which what ends by itself may end: a thread that was told to, a file that a cycle of objects holds."""
+
+IDLE_BY_DESIGN = ("process pool shutdown task", "_shutdown_process_pool")
+"""Tasks of anyio's that live as long as the event loop."""
+
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test after which there are more sockets or files open, or handlers that still run in threads."""
+    before = open_files()
+    yield
+    until = time.monotonic() + PATIENCE
+    while (left := [*(open_files() - before), *handler_threads()]) and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.01)
+    assert not left, "the test left these behind"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail an async test after which there are more tasks."""
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+
+        @functools.wraps(test)
+        async def watched(**arguments: Any) -> None:
+            before = {task.id for task in anyio.get_running_tasks()}
+            await test(**arguments)
+            for _ in range(100):
+                more = [str(task.name) for task in anyio.get_running_tasks() if task.id not in before]
+                left = [name for name in more if not name.endswith(IDLE_BY_DESIGN)]
+                if not left:
+                    return
+                await anyio.sleep(0.001)
+            raise AssertionError(f"the test left these tasks behind: {left}")
+
+        pyfuncitem.obj = watched
+    return (yield)

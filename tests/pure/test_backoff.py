@@ -39,7 +39,9 @@ class TestCeiling:
 class TestDelay:
     @settings(deadline=None)
     @given(backoffs, st.integers(0, 1000), shares)
-    def test_C5_full_jitter_takes_any_share_of_the_ceiling(self, backoff: Backoff, failures: int, share: float) -> None:
+    def test_C5_reference_D15_full_jitter_takes_any_share_of_the_ceiling(
+        self, backoff: Backoff, failures: int, share: float
+    ) -> None:
         assert backoff.delay(failures, random=share) == share * backoff.ceiling(failures)
 
     @settings(deadline=None)

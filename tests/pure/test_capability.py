@@ -226,7 +226,7 @@ def test_L12_without_one_the_registered_schema_judges() -> None:
 
 
 @pytest.mark.parametrize("text", [b"{}", b"true"])
-def test_L12_an_empty_schema_on_the_lease_is_one_and_allows_all(text: bytes) -> None:
+def test_L12_reference_D26_an_empty_schema_on_the_lease_is_one_and_allows_all(text: bytes) -> None:
     one = make(input_schema=False, output_schema=False)
     assert one.read_input(b"5", text) == 5
     assert one.write_output(5, text) == b"5"

@@ -223,7 +223,7 @@ def test_a_namespaced_type_matches(text: str) -> None:
     ["", "core", "/", "/echo", "core/", "core//echo", "core/echo\n", "core/ec ho", "cöre/echo", "core\\echo",
      "core/echo\r", "\ncore/echo", "core/٣"],
 )  # fmt: skip
-def test_a_type_without_namespace_or_with_foreign_characters_does_not_match(text: str) -> None:
+def test_reference_D40_a_type_without_namespace_or_with_foreign_characters_does_not_match(text: str) -> None:
     assert not frames.CAPABILITY_TYPE.fullmatch(text)
     assert not frames.CAPABILITY_TYPE.match(text)
     assert not frames.CAPABILITY_TYPE.search(text)

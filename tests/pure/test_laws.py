@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from neuron_anyio import Limits
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "neuron_anyio"
 
@@ -63,8 +65,8 @@ LAYERS = (
     Layer(
         "runtime",
         """
-        snapshot context outcome driven watchdog executor _journal_file journal recorder delivery source deadlines engine drain
-        listeners setup supervisor neuron serve
+        snapshot context outcome driven watchdog executor _journal_file journal recorder
+        delivery source deadlines engine drain listeners setup supervisor neuron serve
         """,
     ),
     Layer("public names", "neuron_anyio"),
@@ -637,16 +639,45 @@ def test_a_reason_is_known_when_it_is_seen(line: str, has_reason: bool) -> None:
 # Promises
 
 
+REFERENCE = re.compile(r"_?reference_(D\d\d(?:_and_D\d\d)*)")
+"""How the name of a test cites defects of the published SDK, which have numbers of their own."""
+
+
+@functools.cache
+def names_of_tests() -> list[str]:
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    return [name for text in texts for name in re.findall(r"^ *(?:async )?def (test_\w+)", text, re.MULTILINE)]
+
+
 def test_promises_and_tests_name_each_other() -> None:
     text = (ROOT / "tests" / "behaviour.md").read_text(encoding="utf-8")
     promised = set(re.findall(r"^(?:- |\| )([A-Z]\d+(?:\.\d+)?) ", text, re.MULTILINE))
     assert len(promised) > 60
     tested: set[str] = set()
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        # `test_reference_D31_...` cites a defect of the published SDK, which has numbers of its own.
-        for name in re.findall(r"def (test_(?!reference_)\w+)", path.read_text(encoding="utf-8")):
-            for number, row in re.findall(r"_([A-Z]\d+)(?:_(\d+))?(?=_)", name):
-                tested |= {number, f"{number}.{row}" if row else number}
+    for name in names_of_tests():
+        for number, row in re.findall(r"_([A-Z]\d+)(?:_(\d+))?(?=_)", REFERENCE.sub("", name)):
+            tested |= {number, f"{number}.{row}" if row else number}
     assert sorted(tested - promised) == [], "numbers that no promise has"
     assert sorted(promised - tested - set(NO_TEST_OF_ITS_OWN)) == [], "promises that no test names"
     assert sorted(tested & set(NO_TEST_OF_ITS_OWN)) == [], "an exception that nobody needs any more"
+
+
+def test_defects_of_the_published_sdk_and_tests_name_each_other() -> None:
+    text = (ROOT / "tests" / "reference_defects.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (D\d\d) \| (.+) \|$", text, re.MULTILINE))
+    assert sorted(rows) == [f"D{number:02}" for number in range(1, 51)]
+    cited = {
+        number for name in names_of_tests() for found in REFERENCE.findall(name) for number in found.split("_and_")
+    }
+    later = {number for number, row in rows.items() if row.endswith("(auth, later)")}
+    assert sorted(cited - set(rows)) == [], "numbers that no row has"
+    assert sorted(set(rows) - cited - later) == [], "rows that no test names"
+    assert not [name for name in names_of_tests() if "reference_D" in REFERENCE.sub("", name)], "cited in another way"
+
+
+def test_each_member_of_limits_has_a_test_that_goes_to_the_bound() -> None:
+    found = [name.partition("bound_of_")[2] for name in names_of_tests() if "bound_of_" in name]
+    members = sorted(Limits.__struct_fields__, key=len, reverse=True)
+    tested = [next((member for member in members if f"{name}_".startswith(f"{member}_")), name) for name in found]
+    assert sorted(set(tested) - set(members)) == [], "bounds that there are not"
+    assert sorted(set(members) - set(tested)) == [], "bounds that no test is at"

@@ -128,7 +128,7 @@ def test_L2_a_draining_neuron() -> None:
     assert cause(bench.answer(delivery("l1"))) is GiveBack.DRAINING
 
 
-def test_L2_a_queue_that_is_full_by_number() -> None:
+def test_L2_bound_of_queue_is_a_number_of_leases() -> None:
     bench = Bench(limits=Limits(queue=2))
     for n in range(3):
         bench.admit(delivery(f"l{n}", f"t{n}"))
@@ -137,7 +137,7 @@ def test_L2_a_queue_that_is_full_by_number() -> None:
     bench.admit(delivery("l4", "t4"))
 
 
-def test_L2_a_queue_that_is_full_by_bytes_of_inputs_and_schemas() -> None:
+def test_L2_bound_of_queue_bytes_counts_inputs_and_schemas() -> None:
     bench = Bench(limits=Limits(queue_bytes=10))
     bench.admit(delivery("l0", "t0", text=b"x" * 10))
     bench.admit(delivery("l1", "t1", text=b"xxxx", input_schema=b"{}", output_schema=b"{}"))

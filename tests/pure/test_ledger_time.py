@@ -307,7 +307,7 @@ def test_L9_without_expiry_it_stays_until_it_is_taken() -> None:
 
 
 @pytest.mark.parametrize("outcome", [DONE, TERMINAL])
-def test_L9_a_result_whose_lease_is_gone_is_kept_for_an_hour(outcome: Outcome) -> None:
+def test_L9_bound_of_undelivered_age_a_result_whose_lease_is_gone_is_kept_for_an_hour(outcome: Outcome) -> None:
     bench = Bench()
     lease = bench.run(delivery("l1"), outcome)
     bench.now += 5000  # so long it was offered: its age counts from when the lease was gone
@@ -341,7 +341,7 @@ def test_L9_what_would_answer_nothing_is_not_kept(outcome: Outcome) -> None:
     assert bench.ledger.leases() == []
 
 
-def test_L9_no_more_than_so_many_are_kept_the_oldest_goes_first() -> None:
+def test_L9_bound_of_undelivered_holds_for_kept_results_too_the_oldest_goes_first() -> None:
     bench = Bench(limits=Limits(undelivered=2))
     leases = []
     for n in range(3):
@@ -364,7 +364,7 @@ def test_L9_an_ack_refused_for_its_content_is_followed_by_one_nack() -> None:
     assert lease.state is State.SETTLED
 
 
-def test_L9_at_the_bound_of_undelivered_results_nothing_starts() -> None:
+def test_L9_bound_of_undelivered_at_it_nothing_starts_and_nothing_is_dropped() -> None:
     bench = Bench(offer(concurrency=3), limits=Limits(undelivered=2))
     leases = [bench.admit(delivery(f"l{n}", f"t{n}")) for n in range(5)]
     bench.finish(leases[0])

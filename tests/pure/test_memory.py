@@ -48,7 +48,7 @@ def test_L3_2_ten_minutes_later_it_is_forgotten() -> None:
     assert memory.result(key(1)) is None
 
 
-def test_L3_2_the_oldest_is_forgotten_when_there_are_too_many() -> None:
+def test_L3_2_bound_of_remembered_leases_over_it_the_oldest_is_forgotten() -> None:
     memory = Memory(Limits(remembered_leases=2))
     for number in range(3):
         memory.note_settled(key(number), completed(1), float(number))
@@ -56,7 +56,7 @@ def test_L3_2_the_oldest_is_forgotten_when_there_are_too_many() -> None:
     assert memory.result(key(0)) is None
 
 
-def test_L3_2_the_oldest_results_go_first_when_their_bytes_are_too_many() -> None:
+def test_L3_2_bound_of_remembered_results_bytes_over_it_the_oldest_results_go_first() -> None:
     memory = Memory(Limits(remembered_results_bytes=10))
     memory.note_settled(key(1), completed(6), 0.0)
     memory.note_settled(key(2), failed(4), 0.0)
@@ -112,7 +112,7 @@ def test_L4_1_a_repeated_cancel_is_as_young_as_its_repeat() -> None:
     assert memory.pop_cancel(key(1))
 
 
-def test_L4_1_the_oldest_cancel_goes_first_when_there_are_too_many() -> None:
+def test_L4_1_bound_of_remembered_cancels_over_it_the_oldest_goes_first() -> None:
     memory = Memory(Limits(remembered_cancels=2))
     for number in range(3):
         memory.note_cancel(key(number), 0.0)

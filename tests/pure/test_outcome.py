@@ -240,7 +240,7 @@ def test_L11_13_anything_else_at_shutdown_goes_back(ending: Ending) -> None:
 
 @pytest.mark.parametrize("error", [TerminalFailure, RetryableFailure])
 @pytest.mark.parametrize("by_context", [True, False])
-def test_L11_14_an_empty_reason_says_so(error: type[Any], by_context: bool) -> None:
+def test_L11_14_reference_D24_an_empty_reason_says_so(error: type[Any], by_context: bool) -> None:
     empty = error("")
     outcome = ended(Returned(5), verdict=empty) if by_context else ended(Raised(empty))
     assert failed(outcome).reason == "no reason given"

@@ -93,11 +93,13 @@ valid_utf_8 = st.lists(
 
 class TestC10Vectors:
     @pytest.mark.parametrize("stream", STREAMS, ids=named)
-    def test_C10_the_vectors_chunks_give_the_expected_events(self, stream: dict[str, Any]) -> None:
+    def test_C10_reference_D11_the_vectors_chunks_give_the_expected_events(self, stream: dict[str, Any]) -> None:
         assert pairs(decoded(chunks_of(stream))) == stream["expected"]
 
     @pytest.mark.parametrize("stream", STREAMS, ids=named)
-    def test_C10_one_chunk_and_every_cut_in_two_and_single_bytes_give_the_same(self, stream: dict[str, Any]) -> None:
+    def test_C10_reference_D10_one_chunk_and_every_cut_in_two_and_single_bytes_give_the_same(
+        self, stream: dict[str, Any]
+    ) -> None:
         whole = b"".join(chunks_of(stream))
         assert pairs(decoded([whole])) == stream["expected"]
         for place in range(len(whole) + 1):
@@ -191,7 +193,7 @@ class TestC10Interpretation:
 
 class TestC8Bound:
     @pytest.mark.parametrize("before", [b"", b"event: lease\n", b": c\nevent: a\nid: 1\n"])
-    def test_C8_the_limit_itself_passes_and_one_byte_more_does_not(self, before: bytes) -> None:
+    def test_C8_bound_of_frame_bytes_itself_passes_and_one_byte_more_does_not(self, before: bytes) -> None:
         fits, too_large = b"x" * 10_000, b"x" * 10_001
         stream = before + b"data: " + fits + b"\n\n" + before + b"data: " + too_large + b"\n\ndata: next\n\n"
         first, second, third = decoded([stream], max_event_bytes=10_000)

@@ -109,7 +109,7 @@ MIB = 1 << 20
 
 class TestC10Linear:
     @pytest.mark.parametrize("step", [1 << 10, 1 << 16], ids=["1 KiB", "64 KiB"])
-    def test_C10_each_byte_of_a_large_event_is_touched_a_fixed_number_of_times(self, step: int) -> None:
+    def test_C10_reference_D12_each_byte_of_a_large_event_is_touched_a_fixed_number_of_times(self, step: int) -> None:
         touched: list[float] = []
         for size in (4 * MIB, 8 * MIB, 16 * MIB, 64 * MIB):
             events, count = counted_bytes(one_large_event(size, step))
@@ -132,7 +132,7 @@ class TestC10Linear:
         "line",
         [b"data: x\n\n", b"data: x\n", b": comment\n", b"\n", b"\r", b"event: e\n", b"unknown: field\r\n", b"data\n"],
     )
-    def test_C10_many_small_lines_in_one_chunk_are_linear(self, line: bytes) -> None:
+    def test_C10_reference_D12_many_small_lines_in_one_chunk_are_linear(self, line: bytes) -> None:
         calls = [counted_calls(line * count, step=len(line) * count) / count for count in (2_000, 4_000, 8_000)]
         assert max(calls) < 1.1 * min(calls) + 0.01
         touched: list[float] = []

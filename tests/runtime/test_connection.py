@@ -112,7 +112,7 @@ async def test_C3_a_heartbeat_answered_404_means_register_again() -> None:
         await gateway.wait("register", count=2)
 
 
-async def test_C2_disconnect_for_good_ends_the_neuron_with_one_typed_error() -> None:
+async def test_C2_reference_D08_disconnect_for_good_ends_the_neuron_with_one_typed_error() -> None:
     gateway = Scripted()
     with pytest.raises(GatewayDisconnected, match="too old") as caught:
         async with neuron(gateway):
@@ -175,7 +175,7 @@ async def test_disconnect_that_allows_it_reconnects() -> None:
         await gateway.wait("register", count=2)
 
 
-async def test_C8_unknown_types_and_members_are_tolerated_and_shown() -> None:
+async def test_C8_reference_D41_unknown_types_and_members_are_tolerated_and_shown() -> None:
     gateway = Scripted()
     seen: list[events.Event] = []
     async with neuron(gateway, on_event=seen.append):
@@ -228,7 +228,7 @@ async def test_C8_an_event_over_the_size_limit_is_refused_for_good() -> None:
     assert (nack["kind"], nack["code"]) == ("terminal", "LEASE_TOO_LARGE")
 
 
-async def test_C11_a_smaller_grant_limits_what_runs() -> None:
+async def test_C11_reference_D50_a_smaller_grant_limits_what_runs() -> None:
     steered = Steered(concurrency=4)
     gateway = Scripted(register=False)
     async with anyio.create_task_group() as group:
@@ -268,7 +268,7 @@ async def test_C11_what_was_not_granted_is_a_warning_and_its_leases_go_back(capl
     assert any("test/steered" in record.getMessage() for record in caplog.records)
 
 
-async def test_C12_a_revoked_capability_ends_its_queue_and_is_left_out_of_the_next_register() -> None:
+async def test_C12_reference_D09_a_revoked_capability_ends_its_queue_and_is_left_out_of_the_next_register() -> None:
     steered = Steered()
     gateway = Scripted()
     async with neuron(gateway, echo, steered.capability):

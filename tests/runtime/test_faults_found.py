@@ -367,7 +367,7 @@ async def test_C2_two_conflicts_with_a_long_outage_between_them_are_not_sixty_se
             await settle()
 
 
-async def test_a_broker_can_be_opened_a_second_time() -> None:
+async def test_reference_D45_a_broker_can_be_opened_a_second_time() -> None:
     gateway = Scripted()
     broker = BigBrainBroker(gateway.transport)
     for _ in range(2):

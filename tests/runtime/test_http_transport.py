@@ -139,7 +139,7 @@ async def test_the_request_for_the_stream_has_the_headers_of_the_specification_a
     assert not headers.keys() & {"content-type", "content-length", "transfer-encoding", "last-event-id"}
 
 
-async def test_a_post_has_the_headers_of_the_specification_and_the_frames_bytes(opened: Open) -> None:
+async def test_reference_D39_a_post_has_the_headers_of_the_specification_and_the_frames_bytes(opened: Open) -> None:
     body = '{"type":"ack","output":"ü\u2028"}'.encode()
     async with serving(answering(http_reply(200))) as server, opened(server.origin, auth="t-1") as transport:
         reply = await transport.post("ack", body)

@@ -53,7 +53,7 @@ async def test_D1_leaving_gives_queued_leases_back_and_lets_running_ones_finish(
     assert steered.started == ["l0"]
 
 
-async def test_D1_heartbeats_and_cancels_live_to_the_end_of_the_drain() -> None:
+async def test_D1_reference_D03_heartbeats_and_cancels_live_to_the_end_of_the_drain() -> None:
     steered = Steered()
     gateway = Scripted()
     quick = Timing(heartbeat=0.02)
@@ -71,7 +71,7 @@ async def test_D1_heartbeats_and_cancels_live_to_the_end_of_the_drain() -> None:
     assert gateway.of("nack", lease_id="l0")[0]["kind"] == "cancelled"
 
 
-async def test_D1_what_takes_longer_than_the_budget_is_cut_and_goes_back() -> None:
+async def test_D1_reference_D27_what_takes_longer_than_the_budget_is_cut_and_goes_back() -> None:
     steered = Steered(concurrency=2)
     gateway = Scripted()
     async with neuron(gateway, steered.capability, timing=Timing(drain=0.2)):
@@ -375,7 +375,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("change", "kind", "text"), BAD_ARGUMENTS)
-async def test_bad_arguments_are_refused_before_anything_runs(
+async def test_reference_D49_bad_arguments_are_refused_before_anything_runs(
     change: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
     options = {"gateway": Scripted().transport, "neuron_id": "neuron-1", "capabilities": [echo], **change}
