@@ -105,7 +105,8 @@ async def mortal(folder: Path, *, backend: str) -> AsyncGenerator[Mortal]:
             yield program
         finally:
             program.kill()
-            process.kill()
+            if process.returncode is None:
+                process.kill()
 
 
 class Executioner:

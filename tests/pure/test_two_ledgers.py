@@ -6,8 +6,11 @@ waited never starts; nothing is lost; nothing runs twice without need. They stan
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -19,36 +22,51 @@ from neuron_anyio.lease import Lease
 from neuron_anyio.outcome import CancelledOut, Ending, Raised
 from tests.pure.two_ledgers import A, B, C, Shell, World
 
-NAMES = st.sampled_from([A, A, B, C])
-LIMITS = st.sampled_from(
-    [
-        Limits(),
-        Limits(queue=2),
-        Limits(queue_bytes=12),
-        Limits(undelivered=1),
-        Limits(undelivered=2, undelivered_age=20.0, remembered_results_bytes=1),
-    ]
-)
+EXAMPLES = 1_000
+"""Of each machine in the ordinary suite: a core takes half a minute for both. The profile `soak` has more."""
+
+PROFILE = settings.get_profile(settings.get_current_profile_name())
+
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(300 if PROFILE.max_examples <= EXAMPLES else 7_200)]
+
+
+def one_of_each(*choices: Iterable[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Draw all that a rule needs at once: most of an example's time goes into drawing."""
+    return st.sampled_from(list(itertools.product(*choices)))
+
+
+NAMES = [A, A, B, C]
+BOTH = [False, True]
+NEURON = ["beat", "drop", "reconnect", "connect", "register", "pause", "resume", "slow disk", "disk"]
+LIMITS = [
+    Limits(),
+    Limits(queue=2),
+    Limits(queue_bytes=12),
+    Limits(undelivered=1),
+    Limits(undelivered=2, undelivered_age=20.0, remembered_results_bytes=1),
+]
 BAD_ENDINGS: list[Ending] = [
     Raised(ValueError("so")),
     Raised(RetryableFailure("so", after=1.0)),
     Raised(TerminalFailure("so")),
     CancelledOut(),
 ]
-INDEX = st.integers(0, 30)
+INDEX = range(31)
 
 
 class TwoLedgers(RuleBasedStateMachine):
-    """Callers, neurons and the weather."""
+    """Callers, neurons and the weather.
 
-    @initialize(
-        orderly=st.sampled_from([False, False, True]),
-        limits=LIMITS,
-        maximum=st.sampled_from([None, None, 1, 3]),
-        neurons=st.integers(1, 2),
-    )
-    def begin(self, orderly: bool, limits: Limits, maximum: int | None, neurons: int) -> None:
-        self.world = World(orderly=orderly, limits=limits, maximum=maximum)
+    Attributes:
+        journal: the neurons have one.
+    """
+
+    journal = False
+
+    @initialize(drawn=one_of_each([False, False, True], LIMITS, [None, None, 1, 3], [1, 2]))
+    def begin(self, drawn: tuple[bool, Limits, int | None, int]) -> None:
+        orderly, limits, maximum, neurons = drawn
+        self.world = World(orderly=orderly, limits=limits, maximum=maximum, journal=self.journal)
         self.fair = True
         self.revoked = False
         self.names = iter(f"neuron{number}" for number in range(1_000))
@@ -66,8 +84,9 @@ class TwoLedgers(RuleBasedStateMachine):
         self.fair = fair
 
     @precondition(lambda self: self.world.link)
-    @rule(what=st.sampled_from(["carry", "overtake", "lose", "repeat"]), index=INDEX, count=st.integers(1, 4))
-    def link(self, what: str, index: int, count: int) -> None:
+    @rule(drawn=one_of_each(["carry", "overtake", "lose", "repeat"], INDEX, range(1, 5)))
+    def link(self, drawn: tuple[str, int, int]) -> None:
+        what, index, count = drawn
         world = self.world
         for _ in range(count):
             at = index % (len(world.link) or 1)
@@ -79,7 +98,7 @@ class TwoLedgers(RuleBasedStateMachine):
                 world.repeat(world.link[at])
 
     @precondition(lambda self: self.world.carried)
-    @rule(index=INDEX)
+    @rule(index=st.sampled_from(INDEX))
     def repeat_what_was_carried(self, index: int) -> None:
         packets = [packet for packet in self.world.carried if self.world.can_repeat(packet)]
         leases = [packet for packet in packets if packet.body.startswith(b'{"type":"lease"')] or packets
@@ -100,20 +119,23 @@ class TwoLedgers(RuleBasedStateMachine):
 
     # ---- callers
 
-    @rule(name=NAMES, text=st.sampled_from([b"1", b"1", b"22", b'"no number"']), count=st.integers(1, 5))
-    def submit(self, name: str, text: bytes, count: int) -> None:
+    @rule(drawn=one_of_each(NAMES, [b"1", b"1", b"22", b'"no number"'], range(1, 6)))
+    def submit(self, drawn: tuple[str, bytes, int]) -> None:
+        name, text, count = drawn
         for _ in range(count):
             self.world.submit(name, text)
 
-    @precondition(lambda self: self.world.open_tasks())
-    @rule(index=INDEX, count=st.integers(1, 3))
-    def call_off(self, index: int, count: int) -> None:
+    @precondition(lambda self: len(self.world.ended) < len(self.world.tasks))
+    @rule(drawn=one_of_each(INDEX, range(1, 4)))
+    def call_off(self, drawn: tuple[int, int]) -> None:
+        index, count = drawn
         for _ in range(count):
             tasks = self.world.open_tasks() or self.world.tasks
             self.world.call_off(tasks[-1 - index % len(tasks)])
 
-    @rule(name=NAMES, overtaken=st.booleans())
-    def submit_and_call_off(self, name: str, overtaken: bool) -> None:
+    @rule(drawn=one_of_each(NAMES, BOTH))
+    def submit_and_call_off(self, drawn: tuple[str, bool]) -> None:
+        name, overtaken = drawn
         world = self.world
         before = len(world.link)
         world.submit(name, b"1")
@@ -121,27 +143,32 @@ class TwoLedgers(RuleBasedStateMachine):
         if overtaken and len(world.link) == before + 2:
             world.carry(-1)
 
-    @rule(name=NAMES, revoke=st.booleans())
-    def revoke_or_allow(self, name: str, revoke: bool) -> None:
+    @rule(drawn=one_of_each(NAMES, BOTH))
+    def revoke_or_allow(self, drawn: tuple[str, bool]) -> None:
+        name, revoke = drawn
         gateway, now = self.world.gateway, self.world.now
         self.revoked = self.revoked or revoke
         self.world.take(gateway.revoke(name, now, reason="so") if revoke else gateway.allow(name, now))
 
     # ---- handlers
 
+    def is_anything_running(self) -> bool:
+        return any(shell.ledger.slots.running for shell in self.world.shells)
+
     def running(self) -> list[tuple[Shell, Lease]]:
         return [(shell, lease) for shell in self.world.shells for lease in shell.ledger.held.running()]
 
-    @precondition(lambda self: self.running())
-    @rule(index=INDEX, ending=st.sampled_from([None, None, *BAD_ENDINGS]), count=st.integers(1, 3))
-    def handlers_end(self, index: int, ending: Ending | None, count: int) -> None:
+    @precondition(lambda self: self.is_anything_running())
+    @rule(drawn=one_of_each(INDEX, [None, None, *BAD_ENDINGS], range(1, 4)))
+    def handlers_end(self, drawn: tuple[int, Ending | None, int]) -> None:
+        index, ending, count = drawn
         for _ in range(count):
             running = self.running()
             if running:
                 shell, lease = running[index % len(running)]
                 shell.end(lease, shell.returns(lease) if ending is None else ending)
 
-    @precondition(lambda self: any(lease.cancel_reason for _, lease in self.running()))
+    @precondition(lambda self: self.is_anything_running() and any(lease.cancel_reason for _, lease in self.running()))
     @rule()
     def cancelled_handlers_end(self) -> None:
         for shell, lease in self.running():
@@ -155,8 +182,9 @@ class TwoLedgers(RuleBasedStateMachine):
     def join(self) -> None:
         Shell(self.world, next(self.names)).connect()
 
-    @rule(index=INDEX, what=st.sampled_from(["beat", "drop", "reconnect", "connect", "register", "pause", "resume"]))
-    def neuron(self, index: int, what: str) -> None:
+    @rule(drawn=one_of_each(INDEX, NEURON))
+    def neuron(self, drawn: tuple[int, str]) -> None:
+        index, what = drawn
         shell = self.shell(index)
         if what == "beat":
             shell.beat()
@@ -166,12 +194,15 @@ class TwoLedgers(RuleBasedStateMachine):
             shell.connect()
         elif what == "register":
             shell.register()
+        elif what in ("slow disk", "disk"):
+            shell.slow_disk(is_slow=what == "slow disk")
         elif what in ("pause", "resume"):
             shell.ledger.slots.paused = what == "pause"
             shell.start()
 
-    @rule(index=INDEX, ends=st.integers(0, 2), reconnect=st.booleans())
-    def neuron_is_silent(self, index: int, ends: int, reconnect: bool) -> None:
+    @rule(drawn=one_of_each(INDEX, range(3), BOTH))
+    def neuron_is_silent(self, drawn: tuple[int, int, bool]) -> None:
+        index, ends, reconnect = drawn
         shell = self.shell(index)
         shell.drop_stream()
         for lease in shell.ledger.held.running()[:ends]:
@@ -180,13 +211,15 @@ class TwoLedgers(RuleBasedStateMachine):
         if reconnect:
             shell.connect()
 
-    @rule(index=INDEX, name=NAMES, concurrency=st.integers(1, 4))
-    def resize(self, index: int, name: str, concurrency: int) -> None:
+    @rule(drawn=one_of_each(INDEX, NAMES, range(1, 5)))
+    def resize(self, drawn: tuple[int, str, int]) -> None:
+        index, name, concurrency = drawn
         self.shell(index).resize(name, concurrency)
 
     @precondition(lambda self: len(self.world.shells) > 1)
-    @rule(index=INDEX, what=st.sampled_from(["drain", "drain", "cut", "die"]))
-    def neuron_ends(self, index: int, what: str) -> None:
+    @rule(drawn=one_of_each(INDEX, ["drain", "drain", "cut", "die"]))
+    def neuron_ends(self, drawn: tuple[int, str]) -> None:
+        index, what = drawn
         shell = self.shell(index)
         if what == "die":
             shell.die()
@@ -194,6 +227,18 @@ class TwoLedgers(RuleBasedStateMachine):
             shell.drain()
         elif what == "cut":
             shell.stop_all()
+
+    @rule(drawn=one_of_each(INDEX, range(3), BOTH, [0.0, 31.0], BOTH))
+    def neuron_lives_again(self, drawn: tuple[int, int, bool, float, bool]) -> None:
+        """Promise L10: with a journal nothing that has ended runs again; without one it may."""
+        index, ends, arrives, away, connect = drawn
+        shell = self.shell(index)
+        for lease in shell.ledger.held.running()[:ends]:
+            shell.end(lease, shell.returns(lease))
+        reborn = shell.die_and_live_again(arrives=arrives)
+        self.world.pass_time(away)
+        if connect:
+            reborn.connect()
 
     # ---- promises
 
@@ -210,8 +255,16 @@ class TwoLedgers(RuleBasedStateMachine):
             self.world.settle_down(with_help=self.revoked or not self.world.orderly)
 
 
-TwoLedgers.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+class TwoLedgersAndJournals(TwoLedgers):
+    """The same with journals: a neuron that is killed and started anew has not forgotten what it has done."""
+
+    journal = True
+
+
+MACHINE = settings(max_examples=max(EXAMPLES, PROFILE.max_examples), stateful_step_count=40, deadline=None)
+TwoLedgers.TestCase.settings = TwoLedgersAndJournals.TestCase.settings = MACHINE
 TestTwoLedgers = TwoLedgers.TestCase
+TestTwoLedgersAndJournals = TwoLedgersAndJournals.TestCase
 
 
 # ---- in fair weather
@@ -244,11 +297,11 @@ class Fair:
 ACTS = st.lists(
     st.one_of(
         st.tuples(st.just("submit"), st.sampled_from([A, C]), st.integers(1, 4)),
-        st.tuples(st.just("end"), INDEX, st.just(0)),
+        st.tuples(st.just("end"), st.sampled_from(INDEX), st.just(0)),
         st.tuples(st.just("wait"), st.sampled_from([0.5, 7.0, 15.0]), st.just(0)),
-        st.tuples(st.just("reconnect"), INDEX, st.just(0)),
+        st.tuples(st.just("reconnect"), st.sampled_from(INDEX), st.just(0)),
         st.tuples(st.just("resize"), st.sampled_from([A, C]), st.integers(1, 4)),
-        st.tuples(st.just("drain"), INDEX, st.just(0)),
+        st.tuples(st.just("drain"), st.sampled_from(INDEX), st.just(0)),
     ),
     max_size=25,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,6 +35,7 @@ from neuron_anyio.ledger import Arrival, Ledger
 from neuron_anyio.memory import CANCEL_FOR
 from neuron_anyio.model import Cancelled, CancelReason, Delivery, GiveBack, GivenBack
 from neuron_anyio.outcome import CancelledOut, Ending, Returned, input_failure, outcome_of
+from neuron_anyio.records import Recorded, decode_record, encode_record, is_worth_recording, record_key
 from tests.pure.books import answers, check_book
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,17 +119,70 @@ class Job:
         self.again = False
 
 
+class Disk:
+    """A neuron's journal: what is in the file, and the batch that is to be written next.
+
+    Attributes:
+        is_slow: nothing is written for the time being.
+    """
+
+    __slots__ = ("_file", "_forgotten", "_pending", "is_slow")
+
+    def __init__(self) -> None:
+        self.is_slow = False
+        self._file: dict[bytes, tuple[bytes, float]] = {}
+        self._pending: dict[bytes, tuple[bytes, float]] = {}
+        self._forgotten: set[bytes] = set()
+
+    def put(self, key: bytes, value: bytes, now: float) -> None:
+        self._pending[key] = (value, now)
+        if not self.is_slow:
+            self.write()
+
+    def forget(self, key: bytes) -> None:
+        """Remove a key with what is written next: a death before that brings it back."""
+        self._pending.pop(key, None)
+        self._forgotten.add(key)
+
+    def is_pending(self, key: bytes) -> bool:
+        return key in self._pending
+
+    def write(self) -> None:
+        for key in self._forgotten:
+            self._file.pop(key, None)
+        self._file.update(self._pending)
+        self._pending, self._forgotten = {}, set()
+
+    def restart(self, now: float) -> list[tuple[bytes, Recorded, float]]:
+        """Lose what was not written; return the rest with its keys and ages."""
+        self.is_slow = False
+        self._pending, self._forgotten = {}, set()
+        return [(key, decode_record(value), now - at) for key, (value, at) in self._file.items()]
+
+    def keys(self) -> set[bytes]:
+        """Return what is recorded, or on its way into the file, and not forgotten."""
+        return (self._file.keys() - self._forgotten) | self._pending.keys()
+
+    def answers(self, identity: bytes) -> bool:
+        """Return whether a task need not run again, by what is recorded."""
+        own = [key for key in self.keys() if key.startswith(identity)]
+        values = [(self._pending.get(key) or self._file[key])[0] for key in own]
+        return any(answers(decode_record(value).outcome) for value in values)
+
+
 class World:
     """Gateway, link and clock.
 
     Args:
+        journal: neurons have one.
         orderly: streams keep their order and lose only their end, as over HTTP; else frames are lost, doubled and
             overtaken one by one. Posts may always be.
         limits: of every neuron.
         maximum: handlers over all capabilities of a neuron.
     """
 
-    def __init__(self, *, orderly: bool, limits: Limits, maximum: int | None) -> None:
+    def __init__(self, *, orderly: bool, limits: Limits, maximum: int | None, journal: bool = False) -> None:
+        self.journal = journal
         self.orderly = orderly
         self.limits = limits
         self.maximum = maximum
@@ -149,6 +203,7 @@ class World:
         self.tasks: list[str] = []
         self.ended: dict[str, Task] = {}
         self.started: dict[str, str] = {}
+        self.starts: Counter[str] = Counter()
         self.runs: dict[int, str] = {}
 
     def wall(self) -> datetime:
@@ -230,7 +285,7 @@ class World:
 
     def repeat(self, packet: Packet) -> None:
         """Double something. Nobody waits for a second reply."""
-        if not self.can_repeat(packet) or packet.shell not in self.shells:
+        if not self.can_repeat(packet) or (packet.kind == "frame" and packet.shell not in self.shells):
             return
         double = Packet(packet.kind, packet.shell, born=packet.born, body=packet.body, session=packet.session)
         self.link.append(double)
@@ -277,8 +332,7 @@ class World:
                 self.check_result(task)
             leases_over = task.results + task.expiries + task.give_backs
             assert 0 <= task.deliveries - leases_over <= 1, "a new lease only after the former is over"
-            starts = sum(1 for started in self.started.values() if started == task_id)
-            assert starts <= task.deliveries, "no handler starts twice for one lease"
+            assert self.starts[task_id] <= task.deliveries, "no handler starts twice for one lease"
 
     def check_result(self, task: Task) -> None:
         if task.state is TaskState.SUCCEEDED:
@@ -322,14 +376,23 @@ class World:
 
 
 class Shell:
-    """A neuron: its book, and what the runtime does round it."""
+    """A neuron: its book, and what the runtime does round it.
 
-    def __init__(self, world: World, name: str) -> None:
+    Args:
+        world: where it lives.
+        name: its id.
+        disk: what an earlier process of this neuron left.
+    """
+
+    def __init__(self, world: World, name: str, disk: Disk | None = None) -> None:
         self.world = world
         self.name = name
         self.capabilities = {each.terms.type: each for each in CAPABILITIES}
         offers = [each.offer for each in CAPABILITIES]
-        self.ledger = Ledger(offers, limits=world.limits, max_concurrency=world.maximum)
+        self.ledger = Ledger(offers, limits=world.limits, max_concurrency=world.maximum, on_over=self.forget)
+        self.disk = Disk() if disk is None and world.journal else disk
+        self.keys: dict[Lease, bytes] = {}
+        self.restored: list[Lease] = []
         self.session: str | None = None
         self.jobs: dict[Lease, Job] = {}
         self.called_off: dict[str, float] = {}
@@ -337,6 +400,8 @@ class Shell:
         self.accepted: set[str] = set()
         self.answers: dict[bytes, Lease] = {}
         world.shells.append(self)
+        if disk is not None:
+            self.restore(disk)
 
     def __repr__(self) -> str:
         return self.name
@@ -381,6 +446,7 @@ class Shell:
 
     def mend(self) -> None:
         """Be as well as a neuron can be that has gone through this."""
+        self.slow_disk(is_slow=False)
         self.ledger.slots.paused = False
         self.drop_stream()
         self.connect()
@@ -397,6 +463,7 @@ class Shell:
             case frames.Registered(capabilities=capabilities):
                 self.ledger.grant(0, {offer.type: offer.concurrency for offer in capabilities})
                 self.start()
+                self.deliver_restored()
             case frames.CapabilityRevoked(capability=name):
                 for lease in self.ledger.revoke(0, name, self.now):
                     assert lease.started is None
@@ -470,6 +537,7 @@ class Shell:
         lease_id, pool = lease.delivery.id, ledger.slots.pools[task.capability]
         assert lease_id not in world.started, "L3.1, L3.2: a lease starts once"
         world.started[lease_id] = task.task_id
+        world.starts[task.task_id] += 1
         assert lease_id not in self.never, "L4.2: a cancelled queued lease never starts"
         assert lease.time_left(self.now) != 0, "L6: no time left, no start"
         assert not ledger.closed, "D1: all that waited was given back"
@@ -485,6 +553,8 @@ class Shell:
                 assert not other.is_running or off, "L3.4: what runs is adopted"
                 known = other.delivery.id in self.accepted
                 assert not answers(other.outcome) or known, "L3.5: what has a result does not run again"
+        if self.disk is not None and world.limits.undelivered == Limits().undelivered:
+            assert not self.disk.answers(lease.fingerprint), "L10: what is recorded does not run again"
 
     def returns(self, lease: Lease) -> Returned:
         """Make an output by which the run can be told."""
@@ -511,6 +581,7 @@ class Shell:
 
     def put(self, lease: Lease) -> None:
         assert lease.outcome is not None
+        self.record(lease)
         job = self.jobs.get(lease)
         if job is None:
             self.jobs[lease] = Job(lease.due)
@@ -522,7 +593,7 @@ class Shell:
 
     def send_due(self) -> None:
         for lease, job in list(self.jobs.items()):
-            if job.busy or job.due > self.now:
+            if job.busy or job.due > self.now or self.waits_for_disk(lease):
                 continue
             if lease.state is not State.UNDELIVERED:
                 del self.jobs[lease]
@@ -545,16 +616,54 @@ class Shell:
             self.ledger.accepted(lease, self.now)
         else:
             assert status in GONE
+            alone = self.ledger._by_task.get(lease.fingerprint, lease) is lease
             self.ledger.gone(lease, self.now)
+            if alone and answers(lease.outcome) and self.world.limits.undelivered == Limits().undelivered:
+                assert lease.state is State.KEPT, "L9: it waits for the task to come again"
         del self.jobs[lease]
         if lease.state is State.SETTLED and self.answers.get(lease.fingerprint) is lease:
             del self.answers[lease.fingerprint]
         self.start()
 
+    # ---- the journal: promise L10
+
+    def record(self, lease: Lease) -> None:
+        if self.disk is not None and is_worth_recording(lease):
+            self.disk.put(self.keys.setdefault(lease, record_key(lease)), encode_record(lease), self.now)
+
+    def forget(self, lease: Lease) -> None:
+        key = self.keys.pop(lease, None)
+        if key is not None and self.disk is not None:
+            self.disk.forget(key)
+
+    def waits_for_disk(self, lease: Lease) -> bool:
+        return self.disk is not None and lease in self.keys and self.disk.is_pending(self.keys[lease])
+
+    def slow_disk(self, is_slow: bool) -> None:
+        if self.disk is not None:
+            self.disk.is_slow = is_slow
+            if not is_slow:
+                self.disk.write()
+                self.send_due()
+
+    def restore(self, disk: Disk) -> None:
+        for key, recorded, age in disk.restart(self.now):
+            lease = self.ledger.restore(recorded, self.now, age=age)
+            self.keys[lease] = key
+            self.restored.append(lease)
+            if answers(lease.outcome):
+                self.answers[lease.fingerprint] = lease
+
+    def deliver_restored(self) -> None:
+        restored, self.restored = self.restored, []
+        for lease in restored:
+            if lease.state is State.UNDELIVERED and lease not in self.jobs:
+                self.put(lease)
+
     # ---- time
 
     def next_due(self) -> float | None:
-        dues = [job.due for job in self.jobs.values() if not job.busy]
+        dues = [job.due for lease, job in self.jobs.items() if not job.busy and not self.waits_for_disk(lease)]
         deadline = self.ledger.next_deadline()
         return min([*dues, *([] if deadline is None else [deadline])], default=None)
 
@@ -566,6 +675,8 @@ class Shell:
                 assert self.ledger.stop(lease, CancelReason.LEASE_LOST)
         for lease in self.ledger.held.overdue(self.now):
             assert self.ledger.stop(lease, CancelReason.TIMEOUT)
+        if self.disk is not None and not self.disk.is_slow:
+            self.disk.write()
         self.send_due()
 
     def beat(self) -> None:
@@ -630,11 +741,31 @@ class Shell:
         self.world.shells.remove(self)
         self.world.forget(lambda packet: packet.shell is self)
 
+    def die_and_live_again(self, *, arrives: bool) -> Shell:
+        """Be killed and started anew, with nothing but the journal where there is one.
+
+        Args:
+            arrives: what was posted is on its way still; else it is lost.
+        """
+        world = self.world
+        self.drop_stream()
+        world.shells.remove(self)
+        world.forget(lambda packet: packet.shell is self and (packet.kind != "post" or not arrives))
+        for packet in world.link:
+            if packet.shell is self:
+                packet.replied = None
+        return Shell(world, self.name, self.disk)
+
     def check(self) -> None:
         check_book(self.ledger)
-        undelivered = {lease for lease in self.ledger.leases() if lease.state is State.UNDELIVERED}
-        assert undelivered <= self.jobs.keys(), "whatever is decided is on its way"
-        started = [lease for lease in self.ledger.leases() if lease.started is not None and not lease.is_running]
+        if self.disk is not None:
+            assert self.disk.keys() == set(self.keys.values()), "L10: what is undelivered is recorded, and nothing else"
+            over = [lease for lease in self.keys if lease.state not in (State.UNDELIVERED, State.KEPT)]
+            assert not over, "L10: what was accepted is forgotten"
+        leases = self.ledger.leases()
+        undelivered = {lease for lease in leases if lease.state is State.UNDELIVERED}
+        assert undelivered <= self.jobs.keys() | set(self.restored), "whatever is decided is on its way"
+        started = [lease for lease in leases if lease.started is not None and not lease.is_running]
         results = sum(1 for lease in started if not isinstance(lease.outcome, GivenBack))
         slots = sum(pool.offer.concurrency for pool in self.ledger.slots.pools.values())
         assert results < self.world.limits.undelivered + max(slots, 8), "L9: undelivered results are bounded"
