@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,6 +46,9 @@ REMEDIES = {
     sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_BUSY: "another program has it open; end that program",
 }
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+"""Left out of an origin: with and without its own port, a URL names the same gateway."""
+
 OTHER_REMEDY = "check that this user may read and write it and its folder, and that the disk has room"
 
 
@@ -54,7 +57,7 @@ class JournalFile:
 
     Attributes:
         path: where it is.
-        recorded: what was in it.
+        recorded: what was in it, until the caller lets go of it.
         keys: what is in it now.
     """
 
@@ -65,7 +68,7 @@ class JournalFile:
         self._connection = connection
         self._lock = lock
         rows = connection.execute("SELECT key, value, at FROM record ORDER BY place")
-        self.recorded = tuple(Record(*row) for row in rows)
+        self.recorded: Sequence[Record] = tuple(Record(*row) for row in rows)
         self.keys = {record.key for record in self.recorded}
 
     def write(self, forgotten: Collection[bytes], records: Collection[Record]) -> None:
@@ -100,7 +103,7 @@ def open_file(path: str | os.PathLike[str], *, gateway: str, neuron_id: str, log
         JournalError: as for `open_journal`.
     """
     place = Path(os.path.realpath(path))
-    owner = (_origin(gateway), neuron_id)
+    owner = (_origins(gateway), neuron_id)
     with _explained(place), ExitStack() as undo:
         _check_place(place)
         lock = _lock(place)
@@ -228,9 +231,16 @@ def _check_owner(connection: sqlite3.Connection, path: Path, asked: tuple[str, s
         )
 
 
+def _origins(gateways: str) -> str:
+    return ", ".join(_origin(gateway) for gateway in gateways.split(", "))
+
+
 def _origin(gateway: str) -> str:
     parts = urlsplit(gateway)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}" if parts.netloc else gateway
+    if not parts.netloc:
+        return gateway
+    host = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme}://{host.removesuffix(DEFAULT_PORTS.get(parts.scheme, ''))}"
 
 
 _locks: set[int] = set()

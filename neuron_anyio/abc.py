@@ -266,7 +266,11 @@ class Journal(Protocol):
 
     @property
     def recorded(self) -> Sequence[Record]:
-        """What was kept when it was opened, oldest first."""
+        """What was kept when it was opened, oldest first; nothing after `release`."""
+        ...
+
+    def release(self) -> None:
+        """Let go of `recorded`, which may be large."""
         ...
 
     def put(self, key: bytes, value: bytes) -> Ticket:

@@ -174,11 +174,13 @@ class Engine:
             return
         if arrival is Arrival.SETTLE:
             self._settled(lease, admitted=False)
+            self.sources[source].lease_held()
             return
         task = delivery.task
         if arrival is Arrival.ADOPTED:
             self.log.info("lease %s continues the running task %s", delivery.id, task.task_id)
             self.deadlines.watch(lease)
+            self.sources[source].lease_held()
             return
         self.emit(events.LeaseAdmitted(**self._about(lease)))
         if lease.outcome is None:  # nobody who listens has called it off
@@ -231,11 +233,15 @@ class Engine:
         self.deadlines.look_again()
 
     def reconnected(self, source: int) -> None:
-        """Send now what waited for a broker to come back, or for its first coming (promises L9, L10)."""
+        """Send now what waited for a broker to come back (promise L9)."""
+        self.deliver_restored(source)
+        self.courier.hurry(source)
+
+    def deliver_restored(self, source: int) -> None:
+        """Send, once, what an earlier process left for a broker (promise L10)."""
         for lease in self.recorder.pop_restored(source):
             if not self.courier.carries(lease):
                 self.courier.put(lease)
-        self.courier.hurry(source)
 
     def revoke(self, source: int, capability: str, reason: str) -> None:
         """Apply a revocation (promise C12)."""
@@ -296,7 +302,7 @@ class Engine:
             lease.deadline = now + capability.terms.timeout
         self.emit(events.LeaseStarted(**self._about(lease), attempt=task.attempt))
         self.deadlines.watch(lease)
-        self.sources[lease.source].lease_started()
+        self.sources[lease.source].lease_held()
         self._work.start_soon(self._run, lease, run, name=f"lease {lease.delivery.id}")
 
     async def _run(self, lease: Lease, run: Run) -> None:
@@ -373,14 +379,10 @@ class Engine:
             run: Run = lease.runtime
             capability = lease.delivery.task.capability
             self.log.error("the handler of lease %s (%s) does not end; left behind", lease.delivery.id, capability)
-            self.emit(
-                events.HandlerBlocked(
-                    lease_id=lease.delivery.id,
-                    capability=capability,
-                    seconds=waited,
-                    reason=lease.cancel_reason,
-                )
+            blocked = events.HandlerBlocked(
+                lease_id=lease.delivery.id, capability=capability, seconds=waited, reason=lease.cancel_reason
             )
+            self.emit(blocked)
             run.abandon()
             self._left_behind.append(run)
             self._ended(lease, run, CancelledOut())

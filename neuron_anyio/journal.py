@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -66,7 +66,8 @@ async def open_journal(
 
     Args:
         path: the file. Symbolic links are followed.
-        gateway: whom the results are for: the origin of a URL is taken and the rest left out, other names as they are.
+        gateway: whom the results are for, several with ", " between them: the origin of a URL is taken and the rest
+            left out, other names as they are.
         neuron_id: whose results they are.
         log: logger.
 
@@ -158,9 +159,13 @@ class Journal:
         self._life = anyio.CancelScope(deadline=float("inf"), shield=True)
 
     @property
-    def recorded(self) -> tuple[Record, ...]:
-        """What was in the file when it was opened, oldest first."""
+    def recorded(self) -> Sequence[Record]:
+        """What was in the file when it was opened, oldest first; nothing after `release`."""
         return self._file.recorded
+
+    def release(self) -> None:
+        """Let go of what was in the file, which may be large; it stays there."""
+        self._file.recorded = ()
 
     def put(self, key: bytes, value: bytes) -> Ticket:
         """Keep a value under a key, in the place of an earlier one. Returns at once; it is written soon."""

@@ -6,8 +6,14 @@ from collections import OrderedDict
 
 from .config import Limits
 from .lease import Lease
+from .model import Completed, Failed, Outcome
 
-__all__ = ["KeptResults"]
+__all__ = ["KeptResults", "answers"]
+
+
+def answers(outcome: Outcome | None) -> bool:
+    """Return whether an outcome answers the task for good, so that it need not run again (promise L3.5)."""
+    return isinstance(outcome, Completed) or (isinstance(outcome, Failed) and not outcome.retryable)
 
 
 class KeptResults:
@@ -29,6 +35,10 @@ class KeptResults:
     def add(self, lease: Lease) -> None:
         """Keep a lease's result from now on."""
         self._leases[lease.fingerprint] = lease
+
+    def get(self, fingerprint: bytes) -> Lease | None:
+        """Return the lease whose result is kept for a task."""
+        return self._leases.get(fingerprint)
 
     def remove(self, lease: Lease) -> None:
         """Keep it no longer, if it was kept."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .config import Limits
 from .holdings import Holdings
-from .kept import KeptResults
+from .kept import KeptResults, answers
 from .lease import Lease, State, Step, fingerprint
 from .memory import Memory
 from .model import (
@@ -131,7 +131,8 @@ class Ledger:
     def _arrive_again(self, source: int, delivery: Delivery, now: float) -> tuple[Arrival, Lease | None]:
         outcome = self._memory.result((source, delivery.id))
         if outcome is None:
-            return Arrival.IGNORE, None
+            kept = self._kept.get(fingerprint(source, delivery.task))
+            return (Arrival.IGNORE, None) if kept is None else (self._answer(kept, delivery, now), kept)
         lease = self._new(source, delivery, fingerprint(source, delivery.task), now)
         lease.outcome = outcome
         lease.apply(Step.FINISH)
@@ -155,9 +156,12 @@ class Ledger:
             return Arrival.ADOPTED
         if known.state not in (State.UNDELIVERED, State.KEPT):
             return None
-        if not _answers(known.outcome):
+        if not answers(known.outcome):
             self._leave(known, Step.FORGET, now)
             return None
+        return self._answer(known, delivery, now)
+
+    def _answer(self, known: Lease, delivery: Delivery, now: float) -> Arrival:
         if known.state is State.KEPT:
             self._kept.remove(known)
             known.apply(Step.REVIVE)
@@ -319,7 +323,7 @@ class Ledger:
         """Note that the lease is over: its result waits for the task to come again, where that is of use."""
         if lease.state is not State.UNDELIVERED:
             return
-        if not _answers(lease.outcome) or self._by_task.get(lease.fingerprint) is not lease:
+        if not answers(lease.outcome) or self._by_task.get(lease.fingerprint) is not lease:
             self._leave(lease, Step.FORGET, now)
             return
         self._forget_id(lease, now, outcome=None)
@@ -393,8 +397,3 @@ class Ledger:
         self.finish(lease, GivenBack.because(cause), now)
         lease.due = now
         return lease
-
-
-def _answers(outcome: Outcome | None) -> bool:
-    """Return whether an outcome answers the task for good, so that it need not run again (promise L3.5)."""
-    return isinstance(outcome, Completed) or (isinstance(outcome, Failed) and not outcome.retryable)

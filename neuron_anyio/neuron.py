@@ -29,7 +29,7 @@ from .tokens import Auth
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Gateway", "Lifespan", "Neuron", "open_neuron"]
+__all__ = ["Gateway", "Lifespan", "Neuron", "Opening", "open_neuron"]
 
 Gateway: TypeAlias = str | Transport | Broker | Sequence[Broker]
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
@@ -107,8 +107,34 @@ class Neuron:
         return f"<Neuron {self.neuron_id!r}>"
 
 
-@asynccontextmanager
-async def open_neuron(
+class Opening(anyio.AsyncContextManagerMixin):
+    """A neuron's block, to be entered once: what `open_neuron` returns.
+
+    Attributes:
+        neuron: the neuron; `serve` asks it, too, where the block was never entered.
+    """
+
+    def __init__(
+        self, engine: Engine, listeners: Listeners, *, lifespan: Lifespan | None, journal: Path | None
+    ) -> None:
+        self.neuron = Neuron(engine, listeners)
+        self._engine = engine
+        self._listeners = listeners
+        self._lifespan = lifespan
+        self._journal = journal
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Neuron]:
+        if self._engine.stopped:
+            raise RuntimeError("this neuron has ended; call open_neuron again for another")
+        async with AsyncExitStack() as stack:
+            stack.callback(self._listeners.close)
+            state = None if self._lifespan is None else await stack.enter_async_context(self._lifespan())
+            async with Supervisor(self._engine, self.neuron, state, journal=self._journal).running():
+                yield self.neuron
+
+
+def open_neuron(
     gateway: Gateway,
     *,
     neuron_id: str,
@@ -123,7 +149,7 @@ async def open_neuron(
     on_event: Callable[[Event], None] | None = None,
     http_client: httpx.AsyncClient | None = None,
     logger: logging.Logger | None = None,
-) -> AsyncGenerator[Neuron]:
+) -> Opening:
     """Connect a neuron and run its handlers while the block runs.
 
     Entering ends when the gateway has accepted the neuron (promise C1); bound it with `anyio.fail_after`. Leaving
@@ -165,10 +191,4 @@ async def open_neuron(
         on_event=listeners.publish,
         log=log,
     )
-    neuron = Neuron(engine, listeners)
-    async with AsyncExitStack() as stack:
-        stack.callback(listeners.close)
-        state = None if lifespan is None else await stack.enter_async_context(lifespan())
-        supervisor = Supervisor(engine, neuron, state, journal=None if journal is None else Path(journal))
-        async with supervisor.running():
-            yield neuron
+    return Opening(engine, listeners, lifespan=lifespan, journal=None if journal is None else Path(journal))

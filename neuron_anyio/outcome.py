@@ -30,6 +30,9 @@ __all__ = ["CancelledOut", "Ending", "Raised", "Returned", "input_failure", "out
 REASON_LENGTH = 1_000
 """Characters of a handler's own text that are sent (promise C9)."""
 
+LONGEST_DELAY = 366 * 86_400.0
+"""Seconds; longer than anybody waits for another try, and far from the end of what a number on any wire can hold."""
+
 NO_REASON = "no reason given"
 
 
@@ -146,7 +149,8 @@ def _verdict(verdict: TerminalFailure | RetryableFailure) -> Failed:
     reason = _told(verdict.reason) or NO_REASON
     code = None if verdict.code is None else _told(verdict.code) or None
     if isinstance(verdict, RetryableFailure):
-        return Failed(kind=FailureKind.RETRY, retryable=True, reason=reason, code=code, delay=verdict.after)
+        delay = None if verdict.after is None else float(min(verdict.after, LONGEST_DELAY))
+        return Failed(kind=FailureKind.RETRY, retryable=True, reason=reason, code=code, delay=delay)
     details: bytes | None = None
     if verdict.details is not None:
         try:

@@ -26,6 +26,7 @@ class Recorder:
         self._journal: Journal | None = None
         self._tickets: dict[Lease, Ticket] = {}
         self._restored: dict[int, list[Lease]] = {}
+        self._unwritten: set[Lease] = set()
 
     @property
     def recorded(self) -> int:
@@ -49,6 +50,7 @@ class Recorder:
             lease = ledger.restore(recorded, now, age=max(0.0, wall - record.at))
             self._tickets[lease] = journal.ticket(record.key)
             self._restored[recorded.source].append(lease)
+        journal.release()
         if self._tickets:
             self._log.info("the journal holds %d results that were not delivered", len(self._tickets))
 
@@ -70,14 +72,23 @@ class Recorder:
         return ticket is not None and not ticket.is_written
 
     async def wait_recorded(self, lease: Lease) -> None:
-        """Wait until a result is in the file. One that cannot be written is delivered all the same."""
+        """Wait until a result is in the file. One that cannot be written is delivered all the same.
+
+        It is written again, for the next attempt: the disk may have room before the broker takes the result.
+        """
         try:
             await self._tickets[lease].wait()
         except JournalError as exc:
-            self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, exc)
+            if lease not in self._tickets:
+                return  # its task came again meanwhile, and nobody asks for it any more
+            if lease not in self._unwritten:  # once, not for each attempt
+                self._unwritten.add(lease)
+                self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, exc)
+            self.record(lease)
 
     def forget(self, lease: Lease) -> None:
         """Note that nobody will ask for the result of a lease any more."""
+        self._unwritten.discard(lease)
         ticket = self._tickets.pop(lease, None)
         if ticket is not None and self._journal is not None:
             self._journal.forget(ticket.key)

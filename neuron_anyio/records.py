@@ -50,6 +50,12 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: bytes | None = None
     delay: float | None = None
 
+    def __repr__(self) -> str:
+        return f"_Row(lease_id={self.lease_id!r}, ended={self.ended!r})"
+
+
+LARGEST = 2**63 - 1
+"""MessagePack ends here, and JSON does not."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Row)
@@ -77,7 +83,7 @@ def encode_record(lease: Lease) -> bytes:
         task_id=task.task_id,
         workflow_id=task.workflow_id,
         capability=task.capability,
-        attempt=task.attempt,
+        attempt=min(task.attempt, LARGEST),
         on_behalf_of=task.on_behalf_of,
         lease_time=delivery.time_left,
         ended="cancelled",

@@ -66,38 +66,38 @@ async def serve(gateway: Any, **options: Any) -> int:
     Takes what `open_neuron` takes. A fatal error is printed as one line on stderr.
 
     Returns:
-        0 everything settled or given back; 1 fatal error; 3 results undelivered, in the
-        journal or lost; 130 or 143 forced by a
-        second signal.
+        0 everything settled or given back; 1 fatal error; 3 results undelivered, in the journal or lost; 130 or 143
+        forced by a second signal.
 
     Raises:
         ValueError, TypeError: an argument is wrong.
     """
     signals = _Signals()
-    neuron: Neuron | None = None
+    opening = open_neuron(gateway, **options)
+    neuron = opening.neuron
     try:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
             async with body_task_group() as group:
                 group.start_soon(signals.watch, received)
+                group.start_soon(_end_held_process, neuron, signals)
                 with signals.scope:
-                    async with open_neuron(gateway, **options) as neuron:
+                    async with opening:
                         signals.entered = True
-                        group.start_soon(_end_held_process, neuron, signals)  # noqa: ASYNC111 - may be used after its block
                         await signals.drain.wait()
                 group.cancel_scope.cancel()
     except NeuronError as exc:
         code = _fatal(exc)
     else:
         code = _code(neuron, signals)
-    if neuron is not None and neuron.snapshot().left_behind:
+    if neuron.snapshot().left_behind:
         _end_process(code, neuron)
     return code
 
 
-def _code(neuron: Neuron | None, signals: _Signals) -> int:
+def _code(neuron: Neuron, signals: _Signals) -> int:
     if signals.forced is not None:
         return signals.forced
-    if neuron is None or not (left := neuron.snapshot().undelivered):
+    if not (left := neuron.snapshot().undelivered):
         return EXIT_OK
     recorded = neuron.snapshot().recorded
     fate = ", ".join(
@@ -116,6 +116,8 @@ async def _end_held_process(neuron: Neuron, signals: _Signals) -> None:
     """End the process when all is said and a handler still holds the block (promise D2)."""
     error = await neuron.wait_ended()
     await anyio.sleep(HELD)
+    if not neuron.snapshot().left_behind:
+        return  # what holds the block is the journal's last write, or the user's own lifespan
     _end_process(_code(neuron, signals) if error is None else _fatal(error), neuron)
 
 

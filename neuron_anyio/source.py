@@ -164,8 +164,8 @@ class Source:
 
     # What the engine calls
 
-    def lease_started(self) -> None:
-        """Note that a lease is held now, which may want heartbeats earlier."""
+    def lease_held(self) -> None:
+        """Note that a lease may be held now, or a newer one of its task, which may want heartbeats earlier."""
         if self._beating is not None:
             self._beating.deadline = min(self._beating.deadline, self._desk.clock() + self._heartbeat_period())
         self._heartbeat.notify()

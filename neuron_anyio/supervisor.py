@@ -154,8 +154,8 @@ class Supervisor:
             io.start_soon(engine.deadlines.run, name="neuron clock")
             async with create_task_group() as work:
                 engine.attach(work, self._wiring())
-                for broker, source in zip(engine.brokers, engine.sources, strict=True):
-                    io.start_soon(self._take, broker, name="neuron intake")
+                for number, (broker, source) in enumerate(zip(engine.brokers, engine.sources, strict=True)):
+                    io.start_soon(self._take, number, broker, name="neuron intake")
                     io.start_soon(source.keep_alive, name="neuron heartbeat")
                     io.start_soon(source.announce_changes, name="neuron updates")
                 await self._stopping.wait()
@@ -178,8 +178,9 @@ class Supervisor:
         for scope in self._intake:
             scope.cancel()
 
-    async def _take(self, broker: Broker) -> None:
+    async def _take(self, number: int, broker: Broker) -> None:
         def started() -> None:
+            self._engine.deliver_restored(number)  # also where nothing is left to offer, and so no `Registered` comes
             self._waiting_for -= 1
             if not self._waiting_for:
                 self._ready.set()

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -62,9 +63,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
         @functools.wraps(test)
         async def watched(**arguments: Any) -> None:
+            for _ in range(2):  # what fixtures have started may have tasks of its own to start
+                await anyio.lowlevel.checkpoint()
             before = {task.id for task in anyio.get_running_tasks()}
             await test(**arguments)
-            for _ in range(100):
+            for _ in range(1_000):
                 more = [str(task.name) for task in anyio.get_running_tasks() if task.id not in before]
                 left = [name for name in more if not name.endswith(IDLE_BY_DESIGN)]
                 if not left:

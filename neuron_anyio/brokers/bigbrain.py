@@ -6,7 +6,6 @@ Sections are those of the BigBrain specification.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -80,7 +79,7 @@ class BigBrainBroker:
         self._timing = timing
         self._log = logging.getLogger("neuron_anyio") if log is None else log
         self._is_started = False
-        self._asked: Mapping[str, int] = {}
+        self._asked: dict[str, tuple[int, ...]] = {}
         self._registered = False
         self._refusals = Refusals()
         self._settlements = Settlements()
@@ -201,7 +200,7 @@ class BigBrainBroker:
                 protocol_version=frames.PROTOCOL_VERSION,
                 capabilities=tuple(capability_frame(offer) for offer in offers),
             )
-            self._asked = {offer.capability: offer.concurrency for offer in offers}
+            self._asked = {offer.capability: (offer.concurrency,) for offer in offers}
             retry_after: float | None = None
             try:
                 reply = await self._post(frame)
@@ -281,13 +280,17 @@ class BigBrainBroker:
             case frames.Cancel():
                 self._intake.cancel(frame.lease_id, frame.reason)
             case frames.Registered():
-                granted = {offer.type: offer.concurrency for offer in frame.capabilities}
-                caps = {name: None if cap >= self._asked.get(name, math.inf) else cap for name, cap in granted.items()}
+                caps = {offer.type: self._cap(offer.type, offer.concurrency) for offer in frame.capabilities}
                 self._note_registered(frame.session_id, caps)
             case frames.CapabilityRevoked():
                 self._intake.revoke(frame.capability, frame.reason)
             case frames.Disconnect():
                 self._disconnect(frame)
+
+    def _cap(self, capability: str, granted: int) -> int | None:
+        """Return the cap in a grant (promise C11): None where it is what the register, or an update since, asked."""
+        asked = self._asked.get(capability)
+        return None if asked is not None and (granted in asked or granted >= asked[-1]) else granted
 
     def _note_registered(self, session_id: str | None, granted: Mapping[str, int | None]) -> None:
         effective = self._intake.grant(session_id, granted)
@@ -316,6 +319,8 @@ class BigBrainBroker:
 
     async def announce(self, offer: Offer) -> None:
         """Post `update-capability`."""
+        # Before the request, as in `_register`: the grant may be sent before the answer.
+        self._asked[offer.capability] = (*self._asked.get(offer.capability, ())[:1], offer.concurrency)
         frame = frames.UpdateCapability(neuron_id=self._intake.neuron_id, capability=capability_frame(offer))
         reply = await self._post(frame)
         if not is_success(reply):
