@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import anyio
+
 from .abc import Journal, Ticket
 from .errors import JournalError
 from .lease import Lease, State
@@ -12,6 +14,9 @@ from .ledger import Ledger
 from .records import decode_record, encode_record, is_worth_recording, record_key
 
 __all__ = ["Recorder"]
+
+PATIENCE = 5.0
+"""Seconds that a result waits for the disk before it is delivered all the same: a hanging disk must not hold up all."""
 
 
 class Recorder:
@@ -60,9 +65,9 @@ class Recorder:
 
     def record(self, lease: Lease) -> None:
         """Let the result of a lease be written, if it is worth it; over an earlier one of the same lease."""
-        if self._journal is None or not is_worth_recording(lease):
-            return
         earlier = self._tickets.get(lease)
+        if self._journal is None or (earlier is None and not is_worth_recording(lease)):
+            return
         key = record_key(lease) if earlier is None else earlier.key
         self._tickets[lease] = self._journal.put(key, encode_record(lease))
 
@@ -77,14 +82,20 @@ class Recorder:
         It is written again, for the next attempt: the disk may have room before the broker takes the result.
         """
         try:
-            await self._tickets[lease].wait()
+            with anyio.move_on_after(PATIENCE) as patience:
+                await self._tickets[lease].wait()
+            if patience.cancelled_caught:
+                self._warn(lease, f"it could not be written within {PATIENCE:g} s")
         except JournalError as exc:
             if lease not in self._tickets:
                 return  # its task came again meanwhile, and nobody asks for it any more
-            if lease not in self._unwritten:  # once, not for each attempt
-                self._unwritten.add(lease)
-                self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, exc)
+            self._warn(lease, str(exc))
             self.record(lease)
+
+    def _warn(self, lease: Lease, reason: str) -> None:
+        if lease not in self._unwritten:  # once, not for each attempt
+            self._unwritten.add(lease)
+            self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, reason)
 
     def forget(self, lease: Lease) -> None:
         """Note that nobody will ask for the result of a lease any more."""

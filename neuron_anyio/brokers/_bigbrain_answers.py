@@ -16,6 +16,9 @@ CONFLICT_FOR = 60.0
 MISSING_TIMES, MISSING_SECONDS = 3, 5.0
 """A 404 without JSON may be an ingress that restarts; so often over so long it is an answer (promise L9)."""
 
+REMEMBERED = 10_000
+"""Leases of which such a 404 is remembered: as many as are settled within ten minutes at the most."""
+
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE = 401, 403, 404, 409, 410
 RETRIED = frozenset({UNAUTHORIZED, 408, CONFLICT, 425, 429})
 """4xx that say "not now" to a register or a stream (promises C2, C3)."""
@@ -104,6 +107,8 @@ class Settlements:
     def _is_missing_long(self, delivery_id: str, now: float) -> bool:
         times, since = self._missing.get(delivery_id, (0, now))
         self._missing[delivery_id] = (times + 1, since)
+        if len(self._missing) > REMEMBERED:  # of leases that went on under another id nobody asks again
+            del self._missing[next(iter(self._missing))]
         return times + 1 >= MISSING_TIMES and now - since >= MISSING_SECONDS
 
 

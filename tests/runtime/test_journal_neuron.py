@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,36 @@ async def test_L10_a_result_that_cannot_be_recorded_is_delivered_all_the_same(
             assert running.snapshot().recorded == 0
     assert "the result of lease l1 is not in the journal" in caplog.text
     assert "xxx" not in caplog.text
+
+
+async def test_L10_a_disk_that_hangs_does_not_hold_up_the_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("neuron_anyio.recorder.PATIENCE", 0.05)
+    hanging, before = threading.Event(), JournalFile.write
+
+    def hang(self: JournalFile, forgotten: Any, records: Any) -> None:
+        hanging.wait(10)
+        before(self, forgotten, records)
+
+    monkeypatch.setattr(JournalFile, "write", hang)
+    path, handler, gateway = tmp_path / "journal", Counting(), Scripted()
+    with anyio.fail_after(10):
+        async with neuron(gateway, handler.capability, journal=path):
+            gateway.lease("l1", capability="test/count")
+            await gateway.result("l1")
+            hanging.set()
+    assert "the result of lease l1 is not in the journal: it could not be written within" in caplog.text
+
+
+async def test_L10_a_restored_result_that_is_refused_for_its_content_is_recorded_as_that(tmp_path: Path) -> None:
+    path, handler = tmp_path / "journal", Counting()
+    refusing, accepting = Scripted(), Scripted()
+    refusing.always.update(ack=Reply(status=422), nack=AWAY)
+    with anyio.fail_after(10):
+        await leave_undelivered(path, handler)
+        async with neuron(refusing, handler.capability, journal=path):
+            await refusing.wait("nack")
+        async with neuron(accepting, handler.capability, journal=path):
+            nack = await accepting.result("l1")
+    assert (nack["type"], nack["code"]) == ("nack", "RESULT_REJECTED")
