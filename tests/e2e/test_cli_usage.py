@@ -70,6 +70,7 @@ def places(folder: Path) -> Iterator[Places]:
         elsewhere.shutdown()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name.replace(" ", "-"))
 def test_D4_bad_input_is_one_line_that_says_what_is_wrong_and_what_to_do(
     bad: Bad, folder: Path, places: Places

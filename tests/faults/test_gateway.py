@@ -17,7 +17,7 @@ from neuron_anyio.testing.faults import FAULTS, ROUTES
 from neuron_anyio.testing.scenarios import SCENARIOS
 from tests.faults.client import NOW, Answer, Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 CONNECTIONS = "refused rst close close-mid-frame half-open stalled-headers stalled-replies flapping"
 ANSWERS = (

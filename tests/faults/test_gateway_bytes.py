@@ -8,7 +8,7 @@ import pytest
 from neuron_anyio.testing.fault_gateway import open_fault_gateway
 from tests.faults.client import Answer, Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 
 # Connections

@@ -15,7 +15,7 @@ from neuron_anyio.testing.scenarios import SCENARIOS, TEXT, WORK, Scenario
 from neuron_anyio.testing.worklog import WorkLog
 from tests.faults.client import Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 
 def bad_worker(output: Any, *, runs: int = 1, acks: int = 1) -> Worker:

@@ -12,7 +12,7 @@ from benchmarks.faults.process import worker_script
 from neuron_anyio.testing.scenario_play import play
 from neuron_anyio.testing.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 START = 5.0
 """Seconds that a process may take to start on a machine with other things to do."""

@@ -13,7 +13,7 @@ import pytest
 
 from neuron_anyio import Backoff, Timing, capability, open_neuron
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 CONNECTIONS = 300
 RESET = struct.pack("ii", 1, 0)

@@ -11,7 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.async_tests import AsyncTest
+
+pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYWHERE = {"asyncio", "uvloop", "trio"}

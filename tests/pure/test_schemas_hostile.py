@@ -14,6 +14,8 @@ import pytest
 from neuron_anyio.schemas import wire_validator
 from tests.pure.hostile_schemas import CPU_SECONDS, Case, cases, chain, in_lists, outcomes
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SECONDS = 3.0
