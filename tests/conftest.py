@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import signal
+import socket
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -41,6 +42,15 @@ IDLE_BY_DESIGN = ("process pool shutdown task", "_shutdown_process_pool")
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture
+def free_tcp_port() -> Iterator[int]:
+    """A port on which nobody listens, held so that no other process gets it; who has `reuse_port` may listen there."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

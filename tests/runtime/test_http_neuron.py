@@ -319,7 +319,9 @@ async def test_C5_a_gateway_that_is_not_up_is_waited_for(free_tcp_port: int, cap
 
         async def start_later() -> None:
             await seen.wait(events.Reconnecting, 3)
-            listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=free_tcp_port)
+            listener = await anyio.create_tcp_listener(
+                local_host="127.0.0.1", local_port=free_tcp_port, reuse_port=True
+            )
             async with listener:
                 await listener.serve(serve)
 
