@@ -24,13 +24,12 @@ from anyio import CancelScope, create_task_group
 from anyio.abc import TaskStatus
 from anyio.lowlevel import current_token
 
-from .abc import Broker
+from .abc import Broker, Journal
 from .context import NeuronHandle, Wiring
 from .drain import LAST_WORDS, drain, flush, stop_now
 from .engine import Engine
 from .errors import NeuronError
 from .groups import add_context, leaves
-from .journal import Journal, open_journal
 from .taskgroups import body_task_group
 
 __all__ = ["Stop", "Supervisor"]
@@ -144,6 +143,8 @@ class Supervisor:
                 self._sentinel.cancel()
 
     def _open_journal(self, path: Path) -> AbstractAsyncContextManager[Journal]:
+        from .journal import open_journal  # noqa: PLC0415 - SQLite, for those alone who have a journal
+
         gateway = ", ".join(broker.origin for broker in self._engine.brokers)
         return open_journal(path, gateway=gateway, neuron_id=self._engine.neuron_id, log=self._engine.log)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -297,3 +299,8 @@ async def test_L10_a_restored_result_that_is_refused_for_its_content_is_recorded
         async with neuron(accepting, handler.capability, journal=path):
             nack = await accepting.result("l1")
     assert (nack["type"], nack["code"]) == ("nack", "RESULT_REJECTED")
+
+
+def test_a_neuron_without_a_journal_pays_for_no_database() -> None:
+    code = "import sys, neuron_anyio; sys.exit('sqlite3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
