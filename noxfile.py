@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import nox
@@ -29,6 +30,7 @@ FLAKE8_ASYNC_OFF = {
     "ASYNC9": "a checkpoint on every path is a rule for libraries of primitives; off by default there, too",
 }
 PUBLISHED = "holokai-neuron-sdk==0.2.0"
+JSON_SCHEMA_SUITE = "jsonschema==4.26.0"  # its source package carries the official test suite
 XDIST = (
     f"--numprocesses={min(4, 1 + (os.cpu_count() or 1))}",
     "--dist=worksteal",
@@ -76,10 +78,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Two type checkers, both strict, on the package, the examples and the tests."""
+    """Two type checkers, both strict, on the package, the examples and the tests; every public name has a type."""
     install(session, "types")
     session.run("mypy")
     session.run("pyright", f"--project={pyright_config(session)}")
+    session.chdir(session.create_tmp())  # away from the source
+    session.run("pyright", "--verifytypes", "neuron_anyio", "--ignoreexternal")
 
 
 def pyright_config(session: nox.Session) -> Path:
@@ -93,24 +97,16 @@ def pyright_config(session: nox.Session) -> Path:
     return path
 
 
-@nox.session
-def verify_types(session: nox.Session) -> None:
-    """Whether every public name of the installed package has a complete type."""
-    install(session, "types")
-    session.chdir(session.create_tmp())  # away from the source
-    session.run("pyright", "--verifytypes", "neuron_anyio", "--ignoreexternal")
-
-
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests against the built wheel: all on the oldest Python here, all but the long ones on the others.
+    """The tests against the built wheel: all on the oldest Python here, all but the thorough ones on the others.
 
-    Long ones search for rare states of our own code (random schemas, kills, interleavings); what a newer interpreter
-    breaks is seen by the others.
+    These search for rare states of our own code (random schemas, kills, interleavings), look at what is the same on
+    every interpreter (pages, usage), or run on uvloop; what a newer interpreter breaks is seen by the others.
     """
     install(session, "test")
-    long_ones = [] if session.python == PRESENT[0] else ["-m", "not thorough"]
-    session.run("pytest", *XDIST, *long_ones, *session.posargs)
+    some = [] if session.python == PRESENT[0] else ["-m", "not thorough"]
+    session.run("pytest", *XDIST, *some, *session.posargs)
 
 
 @nox.session
@@ -155,6 +151,28 @@ def faults(session: nox.Session) -> None:
             "python", "-m", "benchmarks.faults", *arguments, "--json", f"{folder}/{name}.json", *session.posargs
         )
     session.run("python", "-m", "benchmarks.faults.table", *(f"{name}={folder}/{name}.json" for name in runs))
+    published = {"PUBLISHED_PYTHON": str(folder / "published" / "bin" / "python")}
+    session.run("pytest", "-q", "tests/docs/test_migrating.py", env=published)  # the worker before, as the page has it
+
+
+@nox.session
+def json_schema_suite(session: nox.Session) -> None:
+    """Every required test of the official JSON Schema suite, through both ways into the validators."""
+    install(session, "test")
+    folder = Path(session.create_tmp()).resolve()
+    here = ["--dest", str(folder), "--no-deps", "--no-binary", "jsonschema"]
+    session.run("python", "-m", "pip", "download", "--quiet", *here, JSON_SCHEMA_SUITE)
+    with tarfile.open(folder / f"{JSON_SCHEMA_SUITE.replace('==', '-')}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    suite = folder / JSON_SCHEMA_SUITE.replace("==", "-") / "json"
+    session.run("python", "-m", "benchmarks.schemas.suite", str(suite), *session.posargs)
+
+
+@nox.session
+def cancel(session: nox.Session) -> None:
+    """Time from the gateway's cancel to the nack and to the next start, for every kind of handler."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.cancel", *session.posargs)
 
 
 @nox.session
@@ -174,5 +192,5 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as a site; a broken link is an error."""
-    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    install(session, "test")
     session.run("mkdocs", "build", "--strict", *session.posargs)

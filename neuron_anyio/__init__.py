@@ -28,6 +28,7 @@ from .neuron import Neuron, open_neuron
 from .serve import serve
 from .setup import neuron_id_file
 from .transports.http import HttpTransport
+from .transports.ipc import IpcTransport
 from .transports.memory import MemoryTransport
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "GatewayDisconnected",
     "HandlerCancelled",
     "HttpTransport",
+    "IpcTransport",
     "JournalError",
     "LeaseContext",
     "Limits",

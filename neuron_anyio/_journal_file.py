@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .abc import Record
 from .errors import JournalError
+from .logs import named
 
 __all__ = ["JournalFile", "open_file"]
 
@@ -64,12 +65,12 @@ class JournalFile:
     __slots__ = ("_connection", "_lock", "keys", "path", "recorded")
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
-        self.path = path
+        self.path: Path = path
         self._connection = connection
         self._lock = lock
         rows = connection.execute("SELECT key, value, at FROM record ORDER BY place")
         self.recorded: Sequence[Record] = tuple(Record(*row) for row in rows)
-        self.keys = {record.key for record in self.recorded}
+        self.keys: set[bytes] = {record.key for record in self.recorded}
 
     def write(self, forgotten: Collection[bytes], records: Collection[Record]) -> None:
         """Write all of it or nothing.
@@ -176,7 +177,8 @@ def _make_private(path: Path, log: logging.Logger) -> None:
         mode = stat.S_IMODE(part.stat().st_mode) if part.exists() else 0
         if mode & 0o077:
             part.chmod(0o600)
-            log.warning("%s could be opened by other users (mode %04o); it is 0600 now", part, mode)
+            line = named("journal.was_open", path=str(part))
+            log.warning("%s could be opened by other users (mode %04o); it is 0600 now", part, mode, extra=line)
 
 
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:

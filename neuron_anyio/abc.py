@@ -165,13 +165,13 @@ class Broker(Protocol):
         ...
 
     async def settle(self, delivery_id: str, outcome: Outcome) -> Receipt:
-        """Send how a delivery ended, once.
+        """Send how a delivery ended, once. The neuron may send it again; a delivery that is not there is `GONE`.
 
         A system that cannot express an outcome chooses the nearest that loses nothing (a give-back that it does not
         know becomes a retryable failure).
 
         Raises:
-            TransportError: not now; `retry_after` may say when.
+            TransportError: not now; `retry_after` may say when, `is_final` that it is of no use.
         """
         ...
 
@@ -300,7 +300,7 @@ class Transport(Protocol):
         ...
 
     def subscribe(self, neuron_id: str) -> AbstractAsyncContextManager[EventStream]:
-        """Open the stream of frames for this neuron; inside the block it is open.
+        """Open the stream of frames for this neuron; inside the block it is open. Afterwards another may be opened.
 
         Raises:
             StreamRefused: the other side answered, and not with a stream.
@@ -311,9 +311,10 @@ class Transport(Protocol):
     async def post(self, path: str, body: bytes) -> Reply:
         """Carry one frame to the gateway. `path` is the frame's type, `"ack"`, `body` its JSON text.
 
-        A refused token is mended here (promise C4): a reply of 401 means that a fresh one did not help.
+        Several are carried at the same time; each may be cancelled, and leaves the transport usable. A refused token is
+        mended here (promise C4): a reply of 401 means that a fresh one did not help.
 
         Raises:
-            TransportError: no reply came.
+            TransportError: no reply came; with `is_final` where none will ever come, so that nobody tries again.
         """
         ...

@@ -18,7 +18,7 @@ RETRY_AFTER_MAX = 300.0
 class Backoff(msgspec.Struct, frozen=True):
     """Exponential back-off with full jitter.
 
-    Args:
+    Attributes:
         initial: seconds, the longest wait after the first failure.
         maximum: seconds, the longest wait ever.
 

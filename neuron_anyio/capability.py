@@ -3,112 +3,74 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import inspect
-import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 import msgspec
 
-from .conversion import Converter, Mismatch, annotations_of, converter_for
-from .frames import CAPABILITY_TYPE
-from .jsontext import read_json, write_json
+from .annotations import LocalNames, annotations_of, is_async, is_generator, shape_of
+from .conversion import Converter, converter_for, judge
+from .jsontext import read_json
 from .model import Offer
 from .schemas import Validator, registered_validator, wire_validator
+from .terms import OnBehalfOf, Runs, Terms, on_behalf_of
 
-__all__ = ["Capability", "OnBehalfOf", "Runs", "Schema", "Terms", "capability", "on_behalf_of"]
+__all__ = ["Capability", "OnBehalfOf", "Options", "Runs", "Schema", "Terms", "capability", "on_behalf_of"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 
-Runs: TypeAlias = Literal["loop", "thread", "process"]
 Schema: TypeAlias = Mapping[str, Any] | bool
 
-LEASE_TTL = (1.0, 3600.0)
-"""Bounds of a wished lease time in seconds (BigBrain specification, section 3.1)."""
 
-
-class OnBehalfOf(msgspec.Struct, frozen=True):
-    """A scope: only tasks of this user. Made by `on_behalf_of`."""
-
-    user: str
-
-
-def on_behalf_of(user: str) -> OnBehalfOf:
-    """Make a scope that takes only this user's tasks.
-
-    Raises:
-        ValueError: the user is empty.
-    """
-    if not _is_text(user):
-        raise ValueError("on_behalf_of() takes the user's id, a string that is not empty")
-    return OnBehalfOf(user)
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """On what terms a function is offered; `capability` describes the members.
-
-    Raises:
-        ValueError: a member breaks its rule; the message names it.
-    """
+class Options(TypedDict, total=False):
+    """The terms by name, as `Capability.with_options` takes them."""
 
     type: str
-    scope: Literal["any"] | OnBehalfOf = "any"
-    concurrency: int = 1
-    lease_ttl: float | None = None
-    timeout: float | None = None
-    description: str | None = None
-    runs: Runs = "loop"
-    non_retryable: tuple[builtins.type[Exception], ...] = ()
-    on_lease_lost: Literal["cancel", "continue"] = "cancel"
+    scope: Literal["any"] | OnBehalfOf
+    concurrency: int
+    lease_ttl: float | None
+    timeout: float | None
+    description: str | None
+    runs: Runs
+    non_retryable: tuple[builtins.type[Exception], ...]
+    on_lease_lost: Literal["cancel", "continue"]
 
-    def __post_init__(self) -> None:
-        for rule in (self._check_type, self._check_numbers, self._check_choices):
-            problem = rule()
-            if problem is not None:
-                raise ValueError(f"capability {self.type!r}: {problem}")
 
-    def _check_type(self) -> str | None:
-        if not _is_type(self.type):
-            return (
-                "the type must be namespaced, at least two segments of A-Z a-z 0-9 _ . - joined by '/', "
-                "for example 'examples/http.fetch'"
-            )
-        return None
+class _Contract(msgspec.Struct, frozen=True):
+    """What a function takes and gives: converters made once from its annotations."""
 
-    def _check_numbers(self) -> str | None:
-        if not _is_whole(self.concurrency) or self.concurrency < 1:
-            return f"concurrency must be a whole number, 1 or more, not {self.concurrency!r}"
-        low, high = LEASE_TTL
-        if self.lease_ttl is not None and not (_is_number(self.lease_ttl) and low <= self.lease_ttl <= high):
-            return f"lease_ttl must be {low:g} to {high:g} seconds or None, not {self.lease_ttl!r}"
-        if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
-            return f"timeout must be a number of seconds above 0 or None, not {self.timeout!r}"
-        return None
-
-    def _check_choices(self) -> str | None:
-        if not _is_scope(self.scope):
-            return f"scope must be 'any' or on_behalf_of(user), not {self.scope!r}"
-        if self.runs not in get_args(Runs):
-            return f"runs must be 'loop', 'thread' or 'process', not {self.runs!r}"
-        if self.on_lease_lost not in ("cancel", "continue"):
-            return f"on_lease_lost must be 'cancel' or 'continue', not {self.on_lease_lost!r}"
-        if not _are_exception_classes(self.non_retryable):
-            return "non_retryable must be a tuple of exception classes"
-        if self.description is not None and not _is_text(self.description):
-            return "description must be a string that is not empty, or None"
-        return None
+    input: Converter
+    output: Converter
 
 
 class Capability(Generic[P, R]):
     """What `@capability` makes: still the function, and all that a neuron needs to offer it.
 
+    In a class it is a method: taken from an instance it is bound to it, and can then be offered.
+
     Attributes:
         terms: type, scope, concurrency and so on, frozen.
-        function: the function as it was written.
-        input_schema, output_schema: as given, or made from the annotations; None where anything goes.
+        function: the function as it was written, bound where it is a method of an instance.
         takes_context: whether the function has a second parameter for the `LeaseContext`.
+        is_unbound: whether it is a method without its instance, which cannot be offered.
     """
 
     def __init__(
@@ -118,24 +80,73 @@ class Capability(Generic[P, R]):
         *,
         input_schema: Schema | None = None,
         output_schema: Schema | None = None,
-        local_names: Mapping[str, Any] | None = None,
+        local_names: LocalNames | None = None,
     ) -> None:
-        self.function = function
-        self.terms = terms
+        self.function: Callable[P, R] = function
+        self.terms: Terms = terms
         self._schemas = (input_schema, output_schema)
-        input_type, output_type, self.takes_context = annotations_of(function, terms.type, local_names or {})
-        if terms.runs == "process" and self.takes_context:
-            raise TypeError(
-                f"capability {terms.type!r}: with runs='process' a handler takes the input alone; "
-                "a context cannot be sent to another process"
-            )
-        self._input: Converter = converter_for(input_type, terms.type, "the input parameter")
-        self._output: Converter = converter_for(output_type, terms.type, "the return value")
+        names = LocalNames() if local_names is None else local_names
+        self._shape = shape_of(function, terms.type, names)
+        self.takes_context: bool = self._shape.takes_context
+        self.is_unbound: bool = self._shape.takes_self
+        _check_process(self)
+        self._contract: _Contract | None = None
+        self._pending: LocalNames | None = names
+        with contextlib.suppress(NameError):  # what is defined further down is there when a neuron is opened
+            self._resolve()
         self._input_validator = _registered(input_schema, terms.type, "input_schema")
         self._output_validator = _registered(output_schema, terms.type, "output_schema")
         self.__doc__ = function.__doc__
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.__wrapped__ = function
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
+        self.__wrapped__: Callable[P, R] = function
+
+    def _resolve(self) -> _Contract:
+        kind, names = self.terms.type, self._pending
+        assert names is not None
+        takes, returns = annotations_of(self.function, self._shape, kind, names)
+        self._contract = _Contract(
+            converter_for(takes, kind, f"the parameter {self._shape.input!r}"),
+            converter_for(returns, kind, "the return value", as_output=True),
+        )
+        self._pending = None
+        return self._contract
+
+    def resolve(self) -> None:
+        """Find what the annotations name, where the decorator could not yet; entering a neuron does it.
+
+        Raises:
+            TypeError: a name is still not there, or what it names cannot be used.
+        """
+        self._contracted()
+
+    def _contracted(self) -> _Contract:
+        if self._contract is not None:
+            return self._contract
+        try:
+            return self._resolve()
+        except NameError as exc:
+            remedy = "define it or import it in that module, outside `if TYPE_CHECKING`"
+            raise TypeError(f"capability {self.terms.type!r}: {exc}; {remedy}") from None
+
+    @overload
+    def __get__(self, instance: None, owner: builtins.type[Any]) -> Capability[P, R]: ...
+    @overload
+    def __get__(
+        self: Capability[Concatenate[T, Q], R], instance: T, owner: builtins.type[Any] | None = None
+    ) -> Capability[Q, R]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Capability[..., Any]:
+        """Return the method of an instance; what has no `self` stays as it is."""
+        if instance is None or not self.is_unbound:
+            return self
+        bound = self._copy()
+        bound.function = bound.__wrapped__ = cast("Any", self.function).__get__(instance, owner)
+        bound.is_unbound = False
+        return bound
+
+    def _copy(self) -> Capability[P, R]:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as it was written, without a neuron."""
@@ -147,12 +158,12 @@ class Capability(Generic[P, R]):
     @property
     def input_schema(self) -> Schema | None:
         """The JSON Schema of the input: the one given, else the one of the annotation, else None."""
-        return self._schemas[0] if self._schemas[0] is not None else self._input.schema
+        return self._schemas[0] if self._schemas[0] is not None else self._contracted().input.schema
 
     @property
     def output_schema(self) -> Schema | None:
         """The JSON Schema of the output: the one given, else the one of the annotation, else None."""
-        return self._schemas[1] if self._schemas[1] is not None else self._output.schema
+        return self._schemas[1] if self._schemas[1] is not None else self._contracted().output.schema
 
     @property
     def offer(self) -> Offer:
@@ -168,7 +179,7 @@ class Capability(Generic[P, R]):
             output_schema=self.output_schema,
         )
 
-    def with_options(self, **changes: Any) -> Capability[P, R]:
+    def with_options(self, **changes: Unpack[Options]) -> Capability[P, R]:
         """Return a copy on other terms, for one deployment: `fetch.with_options(concurrency=2)`.
 
         Args:
@@ -176,16 +187,16 @@ class Capability(Generic[P, R]):
                 `on_lease_lost`.
 
         Raises:
-            TypeError: an option that there is not.
+            TypeError: an option that there is not, or a function that cannot run so.
             ValueError: an option that breaks its rule.
         """
         unknown = changes.keys() - set(Terms.__struct_fields__)
         if unknown:
             known = ", ".join(Terms.__struct_fields__)
             raise TypeError(f"with_options() does not know {', '.join(sorted(unknown))}; it knows {known}")
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
+        copy = self._copy()
         copy.terms = msgspec.structs.replace(self.terms, **changes)
+        _check_process(copy)
         return copy
 
     def read_input(self, text: bytes, schema: bytes | None) -> Any:
@@ -201,11 +212,12 @@ class Capability(Generic[P, R]):
             NotJsonError: the text cannot be read.
         """
         validator = self._input_validator if schema is None else wire_validator(schema)
+        converter = (self._contract or self._contracted()).input
         if validator is None:
-            return self._input.read(text)
+            return converter.read(text)
         value = read_json(text)
-        _judge(validator, value)
-        return self._input.read(text) if self._input.is_typed else value
+        judge(validator, value)
+        return converter.read(text) if converter.is_typed else value
 
     def write_output(self, value: Any, schema: bytes | None) -> bytes:
         """Turn what the function returned into JSON text (promises L11.9, L11.10, L12).
@@ -219,12 +231,10 @@ class Capability(Generic[P, R]):
             Mismatch: it breaks the schema or does not fit the annotation.
             InvalidSchema: the lease's schema cannot be used.
         """
-        text = write_json(value)
-        if self._output.is_typed:
-            self._output.read(text)
+        text = (self._contract or self._contracted()).output.write(value)
         validator = self._output_validator if schema is None else wire_validator(schema)
         if validator is not None:
-            _judge(validator, read_json(text))
+            judge(validator, read_json(text))
         return text
 
 
@@ -245,7 +255,8 @@ def capability(
     """Offer a function as a capability. The function stays callable as it was.
 
     The function takes the input, and a `LeaseContext` as a second parameter if it has one. Its annotations say what
-    input it gets and what it returns: a type that msgspec knows, or `Any`, `object` or nothing for decoded JSON.
+    input it gets and what it returns: a type that msgspec knows, one of pydantic's, or `Any`, `object` or nothing for
+    decoded JSON. A method is decorated in its class and offered by its instance: `capabilities=[worker.fetch]`.
 
     Args:
         type: namespaced, at least two segments: `"examples/http.fetch"`.
@@ -268,10 +279,15 @@ def capability(
     frame = sys._getframe(1)  # noqa: SLF001 - annotations may name what is local to the caller
 
     def decorate(function: Callable[P, R]) -> Capability[P, R]:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if isinstance(function, staticmethod):
+            function = cast("Callable[P, R]", cast("staticmethod[..., Any]", function).__func__)
+        if isinstance(function, Capability):
+            raise TypeError(
+                f"capability {type!r}: it is one already; use {function.__name__}.with_options(type={type!r})"
+            )
+        if is_generator(function):
             raise TypeError(f"capability {type!r}: a handler returns its output; it must not yield")
-        is_async = inspect.iscoroutinefunction(cast("object", function))  # a cast, or the checker narrows R
-        default: Runs = "loop" if is_async else "thread"
+        default: Runs = "loop" if is_async(function) else "thread"
         terms = Terms(
             type=type,
             scope=scope,
@@ -288,10 +304,25 @@ def capability(
             terms,
             input_schema=input_schema,
             output_schema=output_schema,
-            local_names=frame.f_locals,
+            local_names=LocalNames(frame),
         )
 
     return decorate
+
+
+def _check_process(item: Capability[..., Any]) -> None:
+    if item.terms.runs != "process":
+        return
+    if item.takes_context:
+        raise TypeError(
+            f"capability {item.terms.type!r}: with runs='process' a handler takes the input alone; "
+            "a context cannot be sent to another process"
+        )
+    if not inspect.isroutine(item.function) or inspect.ismethod(item.function) or item.is_unbound:
+        raise TypeError(
+            f"capability {item.terms.type!r}: with runs='process' a handler is a function that another process can "
+            "import; a method, a partial or a callable object cannot be"
+        )
 
 
 def _registered(schema: Schema | None, type: str, name: str) -> Validator | None:  # noqa: A002 - the wire's own word
@@ -302,40 +333,3 @@ def _registered(schema: Schema | None, type: str, name: str) -> Validator | None
     except ValueError as exc:
         exc.add_note(f"in {name} of capability {type!r}")
         raise
-
-
-def _judge(validator: Validator, value: Any) -> None:
-    violation = validator.check(value)
-    if violation is not None:
-        raise Mismatch(violation.message, path=violation.path, rule=violation.rule, schema_path=violation.schema_path)
-
-
-# Users without a type checker hand over anything; these take what the annotations already promise to others.
-
-
-def _is_type(value: object) -> bool:
-    return isinstance(value, str) and CAPABILITY_TYPE.fullmatch(value) is not None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_scope(value: object) -> bool:
-    return value == "any" or isinstance(value, OnBehalfOf)
-
-
-def _are_exception_classes(value: object) -> bool:
-    return isinstance(value, tuple) and all(map(_is_exception_class, cast("tuple[object, ...]", value)))
-
-
-def _is_exception_class(value: object) -> bool:
-    return inspect.isclass(value) and issubclass(value, Exception)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

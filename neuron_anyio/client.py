@@ -81,10 +81,10 @@ class TaskFailed(NeuronError):
         code = "" if failure.code is None else f", {failure.code}"
         super().__init__(f"task {task_id} failed ({failure.kind}{code}): {failure.reason}")
         self.task_id = task_id
-        self.kind = failure.kind
-        self.reason = failure.reason
-        self.code = failure.code
-        self.details = failure.details
+        self.kind: str = failure.kind
+        self.reason: str = failure.reason
+        self.code: str | None = failure.code
+        self.details: Any = failure.details
 
 
 class TaskCancelled(NeuronError):

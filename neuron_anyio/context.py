@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Generator
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 from anyio import from_thread
@@ -15,10 +15,14 @@ from anyio.lowlevel import EventLoopToken
 from .errors import HandlerCancelled, RetryableFailure, TerminalFailure
 from .jsontext import write_json
 from .lease import Lease
+from .logs import LeaseLogger, named
 from .model import CancelReason, Progress, Task
 from .snapshot import Snapshot
 
 __all__ = ["LeaseContext", "NeuronHandle", "Wiring"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class NeuronHandle(Protocol):
@@ -69,10 +73,11 @@ class Wiring:
         clock: seconds, monotonic.
         on_progress: told that a lease has progress to send; in the loop's thread.
         token: the loop, for threads.
+        origins: names of the brokers, by number.
         thread_id: the loop's thread.
     """
 
-    __slots__ = ("clock", "log", "neuron", "on_progress", "state", "thread_id", "token")
+    __slots__ = ("clock", "log", "neuron", "on_progress", "origins", "state", "thread_id", "token")
 
     def __init__(
         self,
@@ -83,14 +88,26 @@ class Wiring:
         clock: Callable[[], float],
         on_progress: Callable[[Lease], None],
         token: EventLoopToken,
+        origins: Sequence[str] = ("",),
     ) -> None:
-        self.neuron = neuron
-        self.state = state
-        self.log = log
-        self.clock = clock
-        self.on_progress = on_progress
-        self.token = token
-        self.thread_id = threading.get_ident()
+        self.neuron: NeuronHandle = neuron
+        self.state: Any = state
+        self.log: logging.Logger = log
+        self.clock: Callable[[], float] = clock
+        self.on_progress: Callable[[Lease], None] = on_progress
+        self.token: EventLoopToken = token
+        self.origins: Sequence[str] = origins
+        self.thread_id: int = threading.get_ident()
+
+    def in_loop(self, function: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
+        """Call a function in the loop's thread, from whichever thread this is.
+
+        Raises:
+            RuntimeError, RunFinishedError: the loop has gone.
+        """
+        if threading.get_ident() == self.thread_id:
+            return function(*arguments)
+        return from_thread.run_sync(function, *arguments, token=self.token)
 
 
 class LeaseContext:
@@ -99,9 +116,11 @@ class LeaseContext:
     __slots__ = (
         "_cancelled",
         "_clamp_warned",
+        "_is_cut",
         "_lease",
         "_lock",
         "_pending",
+        "_percent",
         "_task",
         "_verdict",
         "_wiring",
@@ -115,10 +134,11 @@ class LeaseContext:
         self._cancelled: anyio.Event | None = None
         self._lock = threading.Lock()
         self._pending: Progress | None = None
+        self._percent: float | None = None
         self._clamp_warned = False
+        self._is_cut = False
         self._verdict: TerminalFailure | RetryableFailure | None = None
-        fields = {"lease_id": lease.delivery.id, "task_id": self._task.task_id, "capability": self._task.capability}
-        self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(wiring.log, fields)
+        self.log: logging.LoggerAdapter[logging.Logger] = LeaseLogger(wiring.log, lease, origin=self.origin)
 
     @property
     def task(self) -> Task:
@@ -129,6 +149,11 @@ class LeaseContext:
     def lease_id(self) -> str:
         """The lease's newest id (promise L3.4)."""
         return self._lease.delivery.id
+
+    @property
+    def origin(self) -> str:
+        """The broker that the lease came from, `scheme://host:port` for a gateway."""
+        return self._wiring.origins[self._lease.source]
 
     @property
     def attempt(self) -> int:
@@ -152,17 +177,17 @@ class LeaseContext:
 
     def time_left(self) -> float:
         """Return the seconds until the lease expires; heartbeats renew it. `math.inf` where there is no expiry."""
-        left = self._lease.time_left(self._wiring.clock())
+        left = self._lease.time_left(self._wiring.in_loop(self._wiring.clock))
         return math.inf if left is None else left
 
     @property
     def cancelled(self) -> bool:
         """Whether the handler should stop."""
-        return self._lease.cancel_reason is not None
+        return self._is_cut or self._lease.cancel_reason is not None
 
     @property
     def cancel_reason(self) -> CancelReason | None:
-        """Why it should stop; None while it should not."""
+        """Why it should stop; None while it should not, and where a middleware's own scope has cancelled a thread."""
         return self._lease.cancel_reason
 
     async def wait_cancelled(self) -> CancelReason:
@@ -176,11 +201,14 @@ class LeaseContext:
     def check_cancelled(self) -> None:
         """Return at once, or raise where the handler should stop. For threads, which cannot be cancelled from outside.
 
+        `anyio.from_thread.check_cancelled()` does the same in a thread.
+
         Raises:
             HandlerCancelled: a `BaseException`; let it pass.
         """
-        if self._lease.cancel_reason is not None:
-            raise HandlerCancelled(self._lease.cancel_reason.value)
+        if self.cancelled:
+            reason = self._lease.cancel_reason
+            raise HandlerCancelled("middleware" if reason is None else reason.value)
 
     def progress(self, *, percent: float | None = None, message: str | None = None, data: Any = None) -> _Nothing:
         """Say how far the work is; returns at once and never fails (promise H3).
@@ -200,11 +228,13 @@ class LeaseContext:
                 data=None if data is None else write_json(data),
             )
         except Exception as exc:  # an object's own methods may raise anything
-            self.log.warning("progress of lease %s not sent: %s", self.lease_id, type(exc).__name__)
+            line = named("progress.unsendable")
+            self.log.warning("progress of lease %s not sent: %s", self.lease_id, type(exc).__name__, extra=line)
             return _NOTHING
         with self._lock:
             fresh = self._pending is None
             self._pending = update if self._pending is None else self._pending.merged(update)
+            self._percent = self._percent if update.percent is None else update.percent
         if fresh:
             self._announce_progress()
         return _NOTHING
@@ -233,7 +263,12 @@ class LeaseContext:
     def __repr__(self) -> str:
         return f"<LeaseContext of {self._lease!r}>"
 
-    # For the executor and the courier
+    # For the executor, the courier and the snapshot
+
+    @property
+    def percent(self) -> float | None:
+        """How far the handler last said that the work is, 0 to 100; None before it has."""
+        return self._percent
 
     @property
     def verdict(self) -> TerminalFailure | RetryableFailure | None:
@@ -256,6 +291,10 @@ class LeaseContext:
         if self._cancelled is not None:
             self._cancelled.set()
 
+    def tell_thread(self, *, to_stop: bool) -> None:
+        """Let the handler's thread know whether anybody waits for more than its end. In the loop's thread."""
+        self._is_cut = to_stop
+
     def _settle(self, verdict: TerminalFailure | RetryableFailure) -> TerminalFailure | RetryableFailure:
         if self._verdict is None and self._lease.cancel_reason is None:
             self._verdict = verdict
@@ -266,16 +305,13 @@ class LeaseContext:
             return percent
         if not self._clamp_warned:
             self._clamp_warned = True
-            self.log.warning("progress of lease %s: percent must be 0 to 100; clamped", self.lease_id)
+            line = named("progress.clamped")
+            self.log.warning("progress of lease %s: percent must be 0 to 100; clamped", self.lease_id, extra=line)
         return 0.0 if not percent > 0 else 100.0
 
     def _announce_progress(self) -> None:
-        wiring = self._wiring
-        if threading.get_ident() == wiring.thread_id:
-            wiring.on_progress(self._lease)
-            return
         try:
-            from_thread.run_sync(wiring.on_progress, self._lease, token=wiring.token)
+            self._wiring.in_loop(self._wiring.on_progress, self._lease)
         except (RuntimeError, anyio.RunFinishedError):
             # The loop has gone: an abandoned thread outlived its neuron.
-            self.log.debug("progress of lease %s came after the end", self.lease_id)
+            self.log.debug("progress of lease %s came after the end", self.lease_id, extra=named("progress.late"))

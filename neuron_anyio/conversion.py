@@ -1,50 +1,31 @@
-"""From a handler's annotations to converters and schemas; msgspec does the work, here it gets its words."""
+"""From a handler's annotations to converters and schemas; msgspec or pydantic does the work, here it gets its words."""
 
 from __future__ import annotations
 
-import inspect
-import re
-import typing
-from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeGuard
 
 import msgspec
 
-from .jsontext import NotJsonError, read_json
+from .jsonforms import REMEDY, Part, is_pydantic, objection, parts_of, unhashable
+from .jsontext import NotJsonError, read_json, write_json
+from .mismatch import OWN_CHECK, Mismatch, mismatch_of
+from .pattern_guard import guard_for
+from .schemas import Validator
 
-__all__ = ["Converter", "Mismatch", "annotations_of", "converter_for"]
-
-
-class Mismatch(ValueError):
-    """A value does not fit its schema or type. Carries where and which rule, never the value.
-
-    Attributes:
-        path: JSON pointer into the value, `""` for the whole.
-        rule: JSON Schema keyword that is broken.
-        schema_path: JSON pointer into the schema, `""` for an annotation.
-    """
-
-    def __init__(self, message: str, *, path: str, rule: str, schema_path: str = "") -> None:
-        super().__init__(message)
-        self.path = path
-        self.rule = rule
-        self.schema_path = schema_path
+__all__ = ["Converter", "Mismatch", "converter_for", "judge"]
 
 
-class Converter:
-    """JSON text to one annotated type.
+class Converter(Protocol):
+    """JSON text to one annotated type and back.
 
     Attributes:
         is_typed: False for `Any`, `object` and no annotation, where decoded JSON is given as it is.
         schema: the type's JSON Schema, None where anything goes.
     """
 
-    __slots__ = ("_decoder", "is_typed", "schema")
-
-    def __init__(self, decoder: msgspec.json.Decoder[Any] | None, schema: Mapping[str, Any] | None) -> None:
-        self._decoder = decoder
-        self.is_typed = decoder is not None
-        self.schema = schema
+    is_typed: bool
+    schema: Mapping[str, Any] | None
 
     def read(self, text: bytes) -> Any:
         """Return the value of the annotated type.
@@ -53,97 +34,154 @@ class Converter:
             Mismatch: the value does not fit.
             NotJsonError: the text is not JSON.
         """
-        if self._decoder is None:
-            return read_json(text)
+        ...
+
+    def write(self, value: Any) -> bytes:
+        """Return a value as JSON text.
+
+        Raises:
+            Mismatch: the value does not fit.
+            NotJsonError: JSON cannot express it.
+        """
+        ...
+
+
+class _Untyped:
+    __slots__ = ("is_typed", "schema")
+
+    def __init__(self) -> None:
+        self.is_typed: bool = False
+        self.schema: Mapping[str, Any] | None = None
+
+    def read(self, text: bytes) -> Any:
+        return read_json(text)
+
+    def write(self, value: Any) -> bytes:
+        return write_json(value)
+
+
+def judge(validator: Validator, value: Any) -> None:
+    """Judge decoded JSON by a schema.
+
+    Raises:
+        Mismatch: it breaks the schema.
+    """
+    violation = validator.check(value)
+    if violation is not None:
+        raise Mismatch(violation.message, path=violation.path, rule=violation.rule, schema_path=violation.schema_path)
+
+
+class _Typed:
+    """A converter on msgspec."""
+
+    __slots__ = ("_decoder", "_guard", "is_typed", "schema")
+
+    def __init__(self, annotation: Any) -> None:
+        annotation = type(None) if annotation is None else annotation
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation)
+        schema = msgspec.json.schema(annotation, schema_hook=_schema_of_object)
+        self.schema: Mapping[str, Any] | None = _readable(schema)
+        self.is_typed: bool = True
+        self._guard = guard_for(schema)
+
+    def read(self, text: bytes) -> Any:
+        if self._guard is not None:
+            self._guard.check(read_json(text))
         try:
             return self._decoder.decode(text)
         except msgspec.ValidationError as exc:
-            raise _mismatch(exc) from None
+            raise mismatch_of(exc) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise NotJsonError(f"not readable as JSON ({type(exc).__name__})") from None
         except Exception:  # msgspec lets pass what a type's own `__post_init__` raises, but for two kinds
             raise Mismatch(OWN_CHECK, path="", rule="type") from None
 
-
-def annotations_of(
-    function: Callable[..., Any], capability: str, local_names: Mapping[str, Any]
-) -> tuple[Any, Any, bool]:
-    """Return the input's annotation, the output's, and whether there is a parameter for the context.
-
-    Raises:
-        TypeError: the function cannot be called with an input and a context, or an annotation cannot be resolved.
-    """
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"capability {capability!r}: the decorator goes on a function, def handler(input, ctx), not on {function!r}"
-        ) from None
-    takes = [parameter for parameter in parameters if parameter.kind in positional]
-    extra = [p.name for p in parameters if p not in takes[:2] and p.default is p.empty and p.kind != p.VAR_KEYWORD]
-    if not takes or extra:
-        raise TypeError(
-            f"capability {capability!r}: a handler takes the input, and if it wants one a LeaseContext: "
-            f"def handler(input, ctx). This one has {_signature(function)}"
-        )
-    target: Any = function
-    while not inspect.isroutine(target) and hasattr(target, "func"):
-        target = target.func
-    if not inspect.isroutine(target) and not inspect.isclass(target):
-        target = type(target).__call__
-    try:
-        hints = typing.get_type_hints(target, localns=dict(local_names), include_extras=True)
-    except NameError as exc:
-        raise TypeError(
-            f"capability {capability!r}: the annotation {exc.name!r} cannot be found when the decorator runs; "
-            "define or import it above the handler, outside `if TYPE_CHECKING`"
-        ) from None
-    except Exception as exc:  # an annotation is code
-        raise TypeError(
-            f"capability {capability!r}: an annotation cannot be evaluated ({exc}); mend it, or leave it out"
-        ) from None
-    takes_context = len(takes) > 1 and (takes[1].default is takes[1].empty or takes[1].name == "ctx")
-    return hints.get(takes[0].name, Any), hints.get("return", Any), takes_context
+    def write(self, value: Any) -> bytes:
+        text = write_json(value)
+        self.read(text)
+        return text
 
 
-def _signature(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__qualname__', function)}{inspect.signature(function)}"
-
-
-def converter_for(annotation: Any, capability: str, place: str) -> Converter:
+def converter_for(annotation: Any, capability: str, place: str, *, as_output: bool = False) -> Converter:
     """Return the converter for an annotation.
 
+    Args:
+        annotation: resolved, as `typing.get_type_hints` gives it with extras.
+        capability: its type, for messages.
+        place: the parameter, for messages.
+        as_output: for what a handler returns.
+
     Raises:
-        TypeError: msgspec cannot express it; the message names the place, the type and the remedy.
+        TypeError: it has no JSON form; the message names the place, the type and the remedy.
+        NameError: a member of it names what is not there (yet).
     """
     if annotation in (Any, object):
-        return Converter(None, None)
-    if annotation is None:
-        annotation = type(None)
+        return _Untyped()
+    where = f"capability {capability!r}: {place} is annotated {annotation!r}, which"
     try:
-        decoder = msgspec.json.Decoder(annotation)
-        schema = _with_short_descriptions(msgspec.json.schema(annotation))
-    except Exception as exc:  # a Struct's annotations are evaluated only now
-        raise TypeError(
-            f"capability {capability!r}: {place} is annotated {annotation!r}, which has no JSON form "
-            f"({str(exc).splitlines()[-1]}); use a msgspec.Struct or plain JSON types, or leave it unannotated and "
-            "give a schema"
-        ) from None
-    return Converter(decoder, schema)
+        parts = list(parts_of(annotation))
+        by_pydantic = any(is_pydantic(part.value) for part in parts)
+        objections = [(part, _objection(part, by_pydantic=by_pydantic, as_output=as_output)) for part in parts]
+        refusal = next((_told(annotation, part, *found) for part, found in objections if found), None)
+        if refusal is None:
+            return _by_pydantic(annotation, as_output=as_output) if by_pydantic else _Typed(annotation)
+    except NameError as exc:
+        raise NameError(f"{place} is annotated {annotation!r}, and in it {exc}") from None
+    except Exception as exc:  # annotations are code, and a Struct's are evaluated only now
+        refusal = f"has no JSON form ({_gist(exc)}); {REMEDY}"
+    raise TypeError(f"{where} {refusal}")
 
 
-def _with_short_descriptions(schema: Any) -> Any:
-    """Cut docstrings, which msgspec takes over whole, to their first paragraph on one line."""
+def _gist(error: Exception) -> str:
+    """Return the line that says what is wrong: pydantic begins with it, msgspec ends with it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0 if is_pydantic(error) else -1]
+
+
+def _objection(part: Part, *, by_pydantic: bool, as_output: bool) -> tuple[str, str] | None:
+    if not by_pydantic:
+        return objection(part, as_output=as_output)
+    kind: type[Any] = part.value if isinstance(part.value, type) else type(part.value)
+    if issubclass(kind, msgspec.Struct | msgspec.Meta):
+        return "mixes pydantic, which judges the whole of an annotation, with msgspec", "use one of them"
+    return unhashable(part)
+
+
+def _told(annotation: Any, part: Part, problem: str, remedy: str) -> str:
+    place = f"in {part.place} " if part.place else ""
+    subject = "" if part.value is annotation or part.is_metadata else f"holds {part.value!r}, which "
+    return f"{place}{subject}{problem}; {remedy}"
+
+
+def _by_pydantic(annotation: Any, *, as_output: bool) -> Converter:
+    from ._pydantic import PydanticConverter  # noqa: PLC0415 - whoever has no such annotation does not pay for it
+
+    converter = PydanticConverter(annotation, as_output=as_output)
+    converter.schema = _readable(converter.schema)
+    return converter
+
+
+def _schema_of_object(kind: type) -> dict[str, Any]:
+    if kind is object:
+        return {"title": "any JSON"}  # msgspec takes an empty schema for none
+    raise NotImplementedError
+
+
+def _readable(schema: Any) -> Any:
+    """Cut docstrings, which are taken over whole, to their first paragraph on one line.
+
+    Leaves out `uniqueItems` as well: the converters take a member of a set twice.
+    """
     if _is_array(schema):
-        return [_with_short_descriptions(item) for item in schema]
+        return [_readable(item) for item in schema]
     if not _is_object(schema):
         return schema
     return {
         name: " ".join(value.split("\n\n")[0].split())
         if name == "description" and isinstance(value, str)
-        else _with_short_descriptions(value)
+        else _readable(value)
         for name, value in schema.items()
+        if not (name == "uniqueItems" and value is True)
     }
 
 
@@ -153,55 +191,3 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
-
-
-OWN_CHECK = "the type's own check refused the value"
-
-_PLACE = re.compile(r"(.*) - at `(?:key` in `)?\$(.*)`", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-_RULES = (
-    ("Object missing required field", "required"),
-    ("Object contains unknown field", "additionalProperties"),
-    ("Expected `str` of length >", "minLength"),
-    ("Expected `str` of length", "maxLength"),
-    ("Expected `array` of length >", "minItems"),
-    ("Expected `array` of length", "maxItems"),
-    ("Expected `object` of length >", "minProperties"),
-    ("Expected `object` of length", "maxProperties"),
-    ("Expected `str` matching regex", "pattern"),
-    ("Expected `int` that's a multiple of", "multipleOf"),
-    ("Expected `float` that's a multiple of", "multipleOf"),
-    ("Expected `int` >=", "minimum"),
-    ("Expected `int` >", "exclusiveMinimum"),
-    ("Expected `int` <=", "maximum"),
-    ("Expected `int` <", "exclusiveMaximum"),
-    ("Expected `float` >=", "minimum"),
-    ("Expected `float` >", "exclusiveMinimum"),
-    ("Expected `float` <=", "maximum"),
-    ("Expected `float` <", "exclusiveMaximum"),
-    ("Invalid enum value", "enum"),
-    ("Expected ", "type"),
-    ("Invalid ", "format"),
-)
-_QUOTING = {
-    "enum": "the value is not one of those allowed",
-    "additionalProperties": "an undeclared member is there",
-    "format": "the text does not have the form that its type wants",
-}
-"""What is said in place of msgspec's own words, where these may quote the value."""
-
-
-def _mismatch(error: msgspec.ValidationError) -> Mismatch:
-    """Say what msgspec found, without the value that it may quote."""
-    # A check of the type's own is the cause; msgspec adds the place to whatever that said.
-    said = "" if error.__cause__ is None else str(error.__cause__)
-    text = str(error).removeprefix(said)
-    place = _PLACE.fullmatch(text)
-    message, steps = (text, "") if place is None else (place[1], place[2])
-    path = "".join(f"/{name or index}" for name, index in _STEP.findall(steps))
-    rule = next((rule for start, rule in _RULES if message.startswith(start)), "type")
-    if rule in _QUOTING:
-        message = _QUOTING[rule]
-    elif not message.startswith(("Expected ", "Object missing ", "Number out of range")):
-        message = OWN_CHECK
-    return Mismatch(f"{message} at {path or 'the top'}", path=path, rule=rule)

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypedDict
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -23,6 +24,7 @@ from .events import Event, ResultAccepted, ResultRejected
 from .executor import Run
 from .lease import Lease, State
 from .ledger import Ledger
+from .logs import named
 from .model import GivenBack
 from .recorder import Recorder
 from .retries import Retries
@@ -40,10 +42,20 @@ PROGRESS_BEFORE_RESULT = 1.0
 """Seconds that the last progress may hold up the result (promise H3)."""
 
 
+class _About(TypedDict):
+    """What an event about a result says of it."""
+
+    origin: str
+    lease_id: str
+    task_id: str | None
+    capability: str
+    seconds: float | None
+
+
 class _Job:
     """One lease on its way. `result` tells a settlement from mere progress."""
 
-    __slots__ = ("again", "busy", "due", "lease", "place", "result", "retries")
+    __slots__ = ("again", "busy", "due", "is_stranded", "lease", "place", "result", "retries")
 
     def __init__(self, lease: Lease, retries: Retries, *, due: float, result: bool) -> None:
         self.lease = lease
@@ -52,6 +64,7 @@ class _Job:
         self.result = result
         self.busy = False
         self.again = False
+        self.is_stranded = False
         self.place = 0
 
 
@@ -220,9 +233,9 @@ class Courier:
             await self._move_what_is_due()
 
     async def wait_sent(self) -> None:
-        """Wait until every outcome that is here now is accepted or given up."""
-        for lease in list(self._results):
-            while lease in self._results:
+        """Wait until every outcome that is here now is accepted, given up, or cannot go anywhere any more."""
+        for lease, job in list(self._results.items()):
+            while lease in self._results and not job.is_stranded:
                 await self._changed.wait()
 
     async def _move_what_is_due(self) -> None:
@@ -252,12 +265,24 @@ class Courier:
         try:
             receipt = await self._brokers[lease.source].settle(delivery_id, outcome)
         except TransportError as exc:
-            self._try_again(job, str(exc), exc.retry_after)
+            if exc.is_final:
+                self._strand(job, str(exc))
+            else:
+                self._try_again(job, str(exc), exc.retry_after)
         except Exception as exc:
-            self._log.exception("delivering the result of lease %s failed", delivery_id)
+            line = self._named("result.broken", lease)
+            self._log.exception("delivering the result of lease %s failed", delivery_id, extra=line)
             self._try_again(job, type(exc).__name__, None)
         else:
             self._delivered(job, delivery_id, receipt)
+
+    def _strand(self, job: _Job, reason: str) -> None:
+        """Leave a result where it is, busy for ever: the way to its broker is gone for good."""
+        job.is_stranded = True
+        line = self._named("result.not_delivered", job.lease, failures=job.retries.failures + 1, delay=None)
+        text = "result of lease %s not delivered: %s"
+        self._log.warning(text, job.lease.delivery.id, reason, extra=line)
+        self._changed.notify()
 
     def _try_again(self, job: _Job, reason: str, retry_after: float | None) -> None:
         job.busy = False
@@ -273,6 +298,7 @@ class Courier:
                 job.retries.failures,
                 reason,
                 delay,
+                extra=self._named("result.not_delivered", job.lease, failures=job.retries.failures, delay=delay),
             )
         self._schedule(job)
 
@@ -284,14 +310,14 @@ class Courier:
             job.again = False
             self._send_anew(job)
             return
-        task_id = lease.delivery.task.task_id
+        about = self._about(lease, now)
         if receipt.verdict is Verdict.ACCEPTED:
             self._ledger.accepted(lease, now)
-            self._emit(self._accepted(lease, task_id))
+            self._emit(ResultAccepted(**about))
         else:
-            self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason)
-            origin = self._brokers[lease.source].origin
-            self._emit(ResultRejected(origin=origin, lease_id=delivery_id, task_id=task_id, reason=receipt.reason))
+            line = self._named("result.rejected", lease, verdict=receipt.verdict.name)
+            self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason, extra=line)
+            self._emit(ResultRejected(**about, reason=receipt.reason))
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)
             elif self._ledger.refused(lease, receipt.reason, now):
@@ -302,9 +328,18 @@ class Courier:
         self._changed.notify()
         self._on_room()
 
-    def _accepted(self, lease: Lease, task_id: str) -> ResultAccepted:
-        origin = self._brokers[lease.source].origin
-        return ResultAccepted(origin=origin, lease_id=lease.delivery.id, task_id=task_id or None)
+    def _about(self, lease: Lease, now: float) -> _About:
+        task = lease.delivery.task
+        return _About(
+            origin=self._brokers[lease.source].origin,
+            lease_id=lease.delivery.id,
+            task_id=task.task_id or None,
+            capability=task.capability,
+            seconds=None if lease.finished is None else now - lease.finished,
+        )
+
+    def _named(self, event: str, lease: Lease, **fields: object) -> dict[str, object]:
+        return named(event, lease, origin=self._brokers[lease.source].origin, **fields)
 
     # Progress: promise H3
 
@@ -331,6 +366,8 @@ class Courier:
             try:
                 await self._brokers[lease.source].report(lease.delivery, progress)
             except TransportError as exc:
-                self._log.debug("progress of lease %s lost: %s", lease.delivery.id, exc)
+                line = self._named("progress.lost", lease)
+                self._log.debug("progress of lease %s lost: %s", lease.delivery.id, exc, extra=line)
             except Exception:
-                self._log.exception("sending progress of lease %s failed", lease.delivery.id)
+                line = self._named("progress.broken", lease)
+                self._log.exception("sending progress of lease %s failed", lease.delivery.id, extra=line)

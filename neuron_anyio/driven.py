@@ -37,7 +37,7 @@ class Driven:
         self._awaitable = awaitable
         self._begin = begin
         self._end = end
-        self.let_go = False
+        self.let_go: bool = False
 
     def _closes(self, error: BaseException | None) -> bool:
         """Return whether to close instead of handing this over.
@@ -52,6 +52,7 @@ class Driven:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._awaitable.__await__()
+        is_closed = False
         try:
             self._begin()
             trap = next(steps)
@@ -61,6 +62,7 @@ class Driven:
                     value = yield trap
                 except BaseException as exc:  # noqa: ASYNC103 - what a handler raises is its outcome
                     # How asyncio hands over a cancellation.
+                    is_closed = isinstance(exc, GeneratorExit)
                     self._begin()
                     trap = steps.throw(GeneratorExit() if self._closes(exc) else exc)
                 else:
@@ -70,9 +72,11 @@ class Driven:
                     trap = steps.throw(GeneratorExit()) if closes else steps.send(value)
         except StopIteration as end:
             return end.value
-        except GeneratorExit:
-            if not self.let_go:
+        except GeneratorExit as exc:
+            if is_closed:
                 raise
-            raise HandlerCancelled("left behind") from None
+            if self.let_go:
+                raise HandlerCancelled("left behind") from None
+            raise RuntimeError("the handler raised GeneratorExit") from exc  # let through, it would end the neuron
         finally:
             self._end()

@@ -23,9 +23,10 @@ from .conversion import Mismatch
 from .deadlines import Deadlines
 from .delivery import Courier
 from .errors import NeuronError
-from .executor import Middleware, Run
+from .executor import Executor, Middleware, Run
 from .jsontext import NotJsonError
 from .lease import Lease, State
+from .lease_log import LeaseLog
 from .ledger import Arrival, Ledger
 from .model import CancelReason, Delivery, Failed, GiveBack, GivenBack, Outcome, Task
 from .outcome import CancelledOut, Ending, input_failure, outcome_of
@@ -76,16 +77,18 @@ class Engine:
         log: logging.Logger,
     ) -> None:
         self.neuron_id = neuron_id
-        self.capabilities = dict(capabilities)
+        self.capabilities: dict[str, Capability[..., Any]] = dict(capabilities)
         self.brokers = brokers
         self.timing = timing
         self.limits = limits
         self.log = log
         self._on_event = on_event
         offers = [capability.offer for capability in capabilities.values()]
-        self.recorder = Recorder(log)
-        self.ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency, on_over=self.recorder.forget)
-        self.courier = Courier(
+        origins = [broker.origin for broker in brokers]
+        self.recorder: Recorder = Recorder(log, origins=origins)
+        forget = self.recorder.forget
+        self.ledger: Ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency, on_over=forget)
+        self.courier: Courier = Courier(
             self.ledger,
             brokers,
             self.recorder,
@@ -95,26 +98,25 @@ class Engine:
             on_room=self.start_ready,
             log=log,
         )
-        self.deadlines = Deadlines(
+        self.deadlines: Deadlines = Deadlines(
             self.ledger,
             self.clock,
             on_lost=self._lost,
             on_impatient=self._settled,
             on_overdue=lambda lease: self._stop(lease, CancelReason.TIMEOUT),
         )
-        self.sources = [Source(self, number, broker) for number, broker in enumerate(brokers)]
+        self.sources: list[Source] = [Source(self, number, broker) for number, broker in enumerate(brokers)]
+        self._tell: LeaseLog = LeaseLog(log, origins=origins)
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in capabilities}
         self.stopped = False
-        self.ended = anyio.Event()
+        self.ended: anyio.Event = anyio.Event()
         self.fatal: NeuronError | None = None
         self._left_behind: list[Run] = []
-        self._watchdog = Watchdog(emit=on_event, log=log)
-        self._middleware = middleware
-        # Slots limit how many handlers run; the loop's default of 40 threads would starve them.
-        self._threads = anyio.CapacityLimiter(float("inf"))
+        watchdog = Watchdog(emit=on_event, log=log, origins=origins)
+        self.executor: Executor = Executor(self.capabilities.values(), middleware=middleware, watchdog=watchdog)
         self._wiring: Wiring | None = None
         self._work: TaskGroup | None = None
-        self.changed = Changed()
+        self.changed: Changed = Changed()
 
     def clock(self) -> float:
         """Return the loop's time in seconds, monotonic."""
@@ -139,6 +141,7 @@ class Engine:
         slots = self.ledger.slots
         return Snapshot(
             connection=self._connection(),
+            alive=all(source.alive for source in self.sources),
             draining=self.ledger.closed,
             paused=slots.paused,
             capabilities={
@@ -176,9 +179,8 @@ class Engine:
             self._settled(lease, admitted=False)
             self.sources[source].lease_held()
             return
-        task = delivery.task
         if arrival is Arrival.ADOPTED:
-            self.log.info("lease %s continues the running task %s", delivery.id, task.task_id)
+            self._tell.continued(lease)
             self.deadlines.watch(lease)
             self.sources[source].lease_held()
             return
@@ -225,7 +227,7 @@ class Engine:
     def grant(self, source: int, granted: Mapping[str, int | None]) -> None:
         """Apply what a broker granted (promise C11)."""
         for name in self.ledger.grant(source, granted):
-            self.log.warning("%s did not grant capability %s", self.sources[source].origin, name)
+            self._tell.not_granted(source, name)
         self.start_ready()
 
     def renewed(self) -> None:
@@ -246,11 +248,11 @@ class Engine:
     def revoke(self, source: int, capability: str, reason: str) -> None:
         """Apply a revocation (promise C12)."""
         origin = self.sources[source].origin
-        self.log.warning("%s revoked capability %s: %s", origin, capability, reason[:200])
+        self._tell.revoked(source, capability, reason)
         for lease in self.ledger.revoke(source, capability, self.clock()):
             self._settled(lease)
         if not self.ledger.offers(source):
-            self.log.warning("nothing is left to offer to %s; staying connected", origin)
+            self._tell.nothing_left(source)
         self.emit(events.CapabilityRevoked(origin=origin, capability=capability, reason=reason))
 
     def resize(self, capability: str, concurrency: int) -> None:
@@ -297,7 +299,7 @@ class Engine:
                 self.ledger.finish(lease, input_failure(exc), now)
                 self._settled(lease)
                 return
-        run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value, watchdog=self._watchdog)
+        run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value, executor=self.executor)
         if capability.terms.timeout is not None:
             lease.deadline = now + capability.terms.timeout
         self.emit(events.LeaseStarted(**self._about(lease), attempt=task.attempt))
@@ -307,7 +309,7 @@ class Engine:
 
     async def _run(self, lease: Lease, run: Run) -> None:
         try:
-            ending = await run.execute(self._middleware, self._threads)
+            ending = await run.execute()
         except BaseException:
             # Something breaks that ends the whole neuron: nothing starts any more, and what was cut goes back.
             self.close()
@@ -320,8 +322,6 @@ class Engine:
     def _ended(self, lease: Lease, run: Run, ending: Ending) -> None:
         verdict, limit = run.context.verdict, self.limits.output_bytes
         outcome = outcome_of(ending, lease, run.capability, verdict=verdict, output_bytes=limit)
-        if isinstance(outcome, Failed):
-            self.log.info("lease %s failed: %s", lease.delivery.id, outcome.kind.name)
         self.finish(lease, outcome)
 
     def finish(self, lease: Lease, outcome: Outcome) -> None:
@@ -331,18 +331,15 @@ class Engine:
         self.start_ready()
 
     def _settled(self, lease: Lease, *, admitted: bool = True) -> None:
-        outcome = lease.outcome
+        task, outcome, finished = lease.delivery.task, lease.outcome, lease.finished
         assert outcome is not None
-        assert lease.finished is not None
-        task = lease.delivery.task
+        assert finished is not None
         if task.capability in self.counts:
             self.counts[task.capability][type(outcome).__name__] += 1
         if admitted:
-            seconds = None if lease.started is None else lease.finished - lease.started
+            seconds = None if lease.started is None else finished - lease.started
             self.emit(events.LeaseSettled(**self._about(lease), outcome=outcome, seconds=seconds))
-        if isinstance(outcome, GivenBack):
-            level = logging.ERROR if outcome.cause is GiveBack.SCOPE_MISMATCH else logging.INFO
-            self.log.log(level, "lease %s goes back: %s", lease.delivery.id, outcome.reason)
+        self._tell.settled(lease)
         self.recorder.record(lease)
         self.courier.put(lease)
 
@@ -378,7 +375,7 @@ class Engine:
         for lease in self.ledger.held.running():
             run: Run = lease.runtime
             capability = lease.delivery.task.capability
-            self.log.error("the handler of lease %s (%s) does not end; left behind", lease.delivery.id, capability)
+            self._tell.left_behind(lease)
             blocked = events.HandlerBlocked(
                 lease_id=lease.delivery.id, capability=capability, seconds=waited, reason=lease.cancel_reason
             )
@@ -394,7 +391,7 @@ class Engine:
 
     def _lost(self, lease: Lease) -> None:
         task = lease.delivery.task
-        self.log.warning("lease %s of task %s ran out while its handler runs", lease.delivery.id, task.task_id)
+        self._tell.lost(lease)
         self.emit(events.LeaseLost(**self._about(lease)))
         if self.capabilities[task.capability].terms.on_lease_lost == "cancel":
             self._stop(lease, CancelReason.LEASE_LOST)

@@ -99,11 +99,13 @@ class TransportError(NeuronError):
 
     Attributes:
         retry_after: seconds that the other side asked to wait, or None.
+        is_final: whether nothing will ever go this way again; what is to be sent is then not tried again.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, is_final: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.is_final = is_final
 
 
 class StreamRefused(TransportError):

@@ -150,10 +150,16 @@ class LeaseLost(Event, frozen=True, kw_only=True):
 
 
 class ResultAccepted(Event, frozen=True, kw_only=True):
-    """The gateway has taken a result."""
+    """The gateway has taken a result.
+
+    Attributes:
+        seconds: since it was decided how the lease ends.
+    """
 
     lease_id: str
     task_id: str | None
+    capability: str = ""
+    seconds: float | None = None
 
 
 class ResultRejected(Event, frozen=True, kw_only=True):
@@ -161,11 +167,14 @@ class ResultRejected(Event, frozen=True, kw_only=True):
 
     Attributes:
         reason: status and the gateway's text.
+        seconds: since it was decided how the lease ends.
     """
 
     lease_id: str
     task_id: str | None
     reason: str
+    capability: str = ""
+    seconds: float | None = None
 
 
 class CapabilityRevoked(Event, frozen=True, kw_only=True):

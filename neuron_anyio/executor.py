@@ -2,29 +2,66 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import anyio
-from anyio import CancelScope, to_process, to_thread
+import anyio.lowlevel
+from anyio import CancelScope
 
 from .capability import Capability
 from .context import LeaseContext
 from .driven import Driven
-from .errors import HandlerCancelled
 from .lease import Lease
 from .outcome import CancelledOut, Ending, Raised, Returned
+from .processes import Processes
+from .threads import ThreadCall
 from .watchdog import Watchdog
 
-__all__ = ["Middleware", "Run", "call_in_process"]
+__all__ = ["Executor", "Middleware", "Run"]
 
 Middleware: TypeAlias = Callable[[LeaseContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async def middleware(ctx, call_next)`: awaits `call_next()` for what the handler returns, and returns a value."""
+"""`async def middleware(ctx, call_next)`: awaits `call_next()` for what the handler returns, and returns a value.
+
+It may await `call_next()` again, which runs the handler again with the same input object; not while it still runs.
+"""
 
 
 ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit, BaseExceptionGroup)
+
+
+class Executor:
+    """What all runs of one neuron share.
+
+    Args:
+        capabilities: all that the neuron can do.
+        middleware: round every handler, the first outermost.
+        watchdog: told of each step in the loop.
+
+    Attributes:
+        processes: to be closed after the last run.
+
+    Raises:
+        TypeError: the handler of a capability that runs in a process cannot be found from there.
+    """
+
+    __slots__ = ("middleware", "processes", "threads", "watchdog")
+
+    def __init__(
+        self,
+        capabilities: Iterable[Capability[..., Any]],
+        *,
+        middleware: Sequence[Middleware],
+        watchdog: Watchdog,
+    ) -> None:
+        self.middleware: Sequence[Middleware] = middleware
+        self.watchdog: Watchdog = watchdog
+        self.processes: Processes = Processes(capabilities)
+        # Slots limit how many handlers run; the loop's default of 40 threads would starve them.
+        self.threads: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
 
 
 class Run:
@@ -35,22 +72,22 @@ class Run:
         capability: what to call.
         context: what the handler sees.
         value: the judged and converted input.
-        watchdog: told of each step in the loop.
+        executor: how and where.
 
     Attributes:
         progress_lock: held while an update of this lease is on its way, so that they keep their order.
         progress_due: when the next update may go out, in the neuron's clock.
-        is_over: nothing of the handler runs any more, not even a thread that was left behind.
     """
 
     __slots__ = (
         "_driven",
-        "_leave_thread",
+        "_executor",
+        "_has_ended",
+        "_is_called",
         "_scope",
-        "_watchdog",
+        "_thread",
         "capability",
         "context",
-        "is_over",
         "lease",
         "progress_due",
         "progress_lock",
@@ -64,19 +101,30 @@ class Run:
         context: LeaseContext,
         value: Any,
         *,
-        watchdog: Watchdog,
+        executor: Executor,
     ) -> None:
-        self.lease = lease
-        self._watchdog = watchdog
-        self.capability = capability
-        self.context = context
-        self.value = value
+        self.lease: Lease = lease
+        self.capability: Capability[..., Any] = capability
+        self.context: LeaseContext = context
+        self.value: Any = value
         self.progress_lock: anyio.Lock | None = None
-        self.progress_due = float("-inf")
-        self.is_over = False
+        self.progress_due: float = float("-inf")
+        self._executor = executor
         self._scope = CancelScope()
-        self._leave_thread: CancelScope | None = None
+        self._thread: ThreadCall | None = None
         self._driven: Driven | None = None
+        self._is_called = False
+        self._has_ended = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the handler runs any more, not even a thread that was left behind."""
+        return self._has_ended and (self._thread is None or self._thread.is_over)
+
+    @property
+    def percent(self) -> float | None:
+        """How far the handler says that the work is, 0 to 100; None where it does not say."""
+        return self.context.percent
 
     def cancel(self) -> None:
         """Cancel the handler. Its lease knows the reason already."""
@@ -85,27 +133,32 @@ class Run:
 
     def abandon(self) -> None:
         """Wait no longer for a handler that was cancelled and does not end; nobody listens to it any more."""
-        if self._leave_thread is not None:
-            self._leave_thread.cancel()
-        if self._driven is not None:
+        if self._thread is not None and not self._thread.is_over:
+            self._thread.leave_behind()
+        elif self._driven is not None:
             self._driven.let_go = True
 
-    async def execute(self, middleware: Sequence[Middleware], limiter: anyio.CapacityLimiter) -> Ending:
+    async def execute(self) -> Ending:
         """Run the handler to its end. Raises only what ends the whole neuron."""
+        ending: Ending = CancelledOut()
         try:
             with self._scope:
-                return await self._guarded(middleware, limiter)
+                ending = await self._guarded()
         except BaseExceptionGroup as group:
             if group.subgroup((KeyboardInterrupt, SystemExit)) is not None:
                 raise
-            return Raised(group)
+            ending = Raised(group)
         finally:
-            self.is_over = self._leave_thread is None or self.is_over
-        return CancelledOut()
+            self._has_ended = True
+        await _take_stray_cancellation()
+        return ending
 
-    async def _guarded(self, middleware: Sequence[Middleware], limiter: anyio.CapacityLimiter) -> Ending:
+    async def _guarded(self) -> Ending:
+        steps = self._step(0)
         try:
-            return Returned(await self._call(middleware, limiter))
+            if self._executor.middleware:
+                return Returned(await Driven(steps, begin=self._begin_step, end=self._executor.watchdog.end))
+            return Returned(await steps)
         except anyio.get_cancelled_exc_class():  # noqa: ASYNC103 - what a handler raises is its outcome
             # To asyncio, a cancellation that the handler picked up elsewhere (it awaited a task that somebody
             # cancelled) looks like the neuron's own. Only one that a scope around us asked for may pass.
@@ -121,77 +174,56 @@ class Run:
         finally:
             self.value = None
 
-    async def _call(self, middleware: Sequence[Middleware], limiter: anyio.CapacityLimiter) -> Any:
-        if not middleware:
-            return await self._invoke(limiter)
+    async def _step(self, index: int) -> Any:
+        """Go through the middleware, from this one on, to the handler."""
+        middleware = self._executor.middleware
+        if index < len(middleware):
+            return await middleware[index](self.context, lambda: self._step(index + 1))
+        if self._is_called:
+            raise RuntimeError("a middleware called call_next() again while the handler still runs")
+        self._is_called = True
+        try:
+            return await self._invoke()
+        finally:
+            self._is_called = False
 
-        async def step(index: int) -> Any:
-            if index == len(middleware):
-                return await self._invoke(limiter)
-            return await middleware[index](self.context, lambda: step(index + 1))
-
-        return await step(0)
-
-    async def _invoke(self, limiter: anyio.CapacityLimiter) -> Any:
-        capability = self.capability
+    async def _invoke(self) -> Any:
+        capability, executor = self.capability, self._executor
+        if capability.terms.runs == "process":
+            return await executor.processes.run(capability.function, self.value)
         arguments = (self.value, self.context) if capability.takes_context else (self.value,)
+        # Where there is middleware, its steps are watched, and with them those of the handler.
+        begin, end = (_nothing, _nothing) if executor.middleware else (self._begin_step, executor.watchdog.end)
         if capability.terms.runs == "loop":
-            self._begin_step()
+            begin()
             try:
                 result = capability.function(*arguments)
             finally:
-                self._watchdog.end()
-        elif capability.terms.runs == "thread":
-            result = await self._in_thread(capability.function, arguments, limiter)
+                end()
         else:
-            function = capability.function
-            place = (function.__module__, function.__qualname__)
-            return await to_process.run_sync(call_in_process, *place, self.value, cancellable=True, limiter=limiter)
+            tell = self.context.tell_thread
+            tell(to_stop=False)
+            self._thread = ThreadCall(capability.function, arguments, on_cut=lambda: tell(to_stop=True))
+            result = await self._thread.run(executor.threads)
         if not inspect.isawaitable(result):
             return result
-        self._driven = Driven(result, begin=self._begin_step, end=self._watchdog.end)
+        self._driven = Driven(result, begin=begin, end=end)
         return await self._driven
 
     def _begin_step(self) -> None:
-        self._watchdog.begin(self.lease)
-
-    async def _in_thread(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], limiter: anyio.CapacityLimiter
-    ) -> Any:
-        # Shielded: a cancelled thread is told so by its context and really ends before its slot is free (promise L8).
-        with CancelScope(shield=True) as self._leave_thread:
-            error, result = await to_thread.run_sync(
-                self._in_this_thread, function, arguments, abandon_on_cancel=True, limiter=limiter
-            )
-            if error is not None:
-                raise error
-            return result
-        raise HandlerCancelled("the thread was left behind")
-
-    def _in_this_thread(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> tuple[BaseException | None, Any]:
-        try:
-            return None, function(*arguments)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            # These end a program from its main thread; from a worker thread they are one task's failure (L11.6).
-            failure = RuntimeError(f"the handler raised {type(exc).__name__}")
-            failure.__cause__ = exc
-            return failure, None
-        except BaseException as exc:  # noqa: ASYNC103 - what a handler raises is its outcome
-            return exc, None  # noqa: ASYNC104 - an outcome, not a cancellation
-        finally:
-            self.is_over = True
+        self._executor.watchdog.begin(self.lease)
 
 
-def call_in_process(module: str, name: str, value: Any) -> Any:
-    """Call a handler by its name, in a worker process: what `@capability` made cannot be sent there itself."""
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        function: Callable[[Any], Any] = getattr(found, "function", found)
-        return function(value)
-    except (SystemExit, KeyboardInterrupt) as exc:
-        # Sent back as they are, they would end the neuron (L11.6).
-        raise RuntimeError(f"the handler raised {type(exc).__name__}") from exc
+async def _take_stray_cancellation() -> None:
+    """Take what somebody has cancelled this task with, past its scopes, and too late for the handler to notice.
+
+    asyncio hands it to the task's next `await`. Were there none, the task would count as cancelled, and anyio's task
+    group ends with such a task (promise L11.5).
+    """
+    if anyio.get_current_task().has_pending_cancellation() and anyio.current_effective_deadline() != float("-inf"):
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.lowlevel.checkpoint()
+
+
+def _nothing() -> None:
+    pass

@@ -26,6 +26,7 @@ from anyio import to_thread
 from ._journal_file import JournalFile, open_file
 from .abc import Record
 from .errors import JournalError
+from .logs import named
 from .taskgroups import body_task_group
 from .wakeup import Wakeup
 
@@ -99,7 +100,7 @@ class _Batch:
         self.forgotten: set[bytes] = set()
         self.records: dict[bytes, Record] = {}
         self.failure: str | None = f"it could not be written within {LAST_WORDS:g} s of the end"
-        self.done = anyio.Event()
+        self.done: anyio.Event = anyio.Event()
 
 
 class Ticket:
@@ -112,7 +113,7 @@ class Ticket:
     __slots__ = ("_batch", "_path", "_refusal", "key")
 
     def __init__(self, key: bytes, path: os.PathLike[str], *, batch: _Batch | None, refusal: str | None = None) -> None:
-        self.key = key
+        self.key: bytes = key
         self._path = path
         self._batch = batch
         self._refusal = refusal
@@ -231,6 +232,7 @@ class Journal:
             "locked until this process ends",
             self._file.path,
             LAST_WORDS,
+            extra=named("journal.unfinished", path=str(self._file.path)),
         )
 
     async def _write(self) -> None:
@@ -251,7 +253,8 @@ class Journal:
         try:
             await self._in_thread(self._file.close)
         except Exception as exc:
-            self._log.error("closing the journal %s failed: %s", self._file.path, exc)
+            line = named("journal.not_closed", path=str(self._file.path))
+            self._log.error("closing the journal %s failed: %s", self._file.path, exc, extra=line)
 
     def _keep_forgetting(self, failed: _Batch) -> None:
         left = {key for key in failed.forgotten | self._batch.forgotten if key in self._file.keys}
@@ -261,9 +264,11 @@ class Journal:
 
     def _tell(self, batch: _Batch) -> None:
         if batch.failure is not None and not self._failing:  # once, not for each that fails while a disk is full
-            self._log.warning("writing to the journal %s failed: %s", self._file.path, batch.failure)
+            line = named("journal.failing", path=str(self._file.path))
+            self._log.warning("writing to the journal %s failed: %s", self._file.path, batch.failure, extra=line)
         elif batch.failure is None and self._failing:
-            self._log.info("the journal %s can be written again", self._file.path)
+            line = named("journal.recovered", path=str(self._file.path))
+            self._log.info("the journal %s can be written again", self._file.path, extra=line)
         self._failing = batch.failure is not None
 
     async def _in_thread(self, function: Callable[[*Ts], T], *args: *Ts) -> T:

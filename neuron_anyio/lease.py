@@ -102,20 +102,20 @@ class Lease:
     )
 
     def __init__(self, delivery: Delivery, *, source: int, fingerprint: bytes, now: float, sequence: int = 0) -> None:
-        self.source = source
-        self.delivery = delivery
-        self.fingerprint = fingerprint
-        self.state = State.ADMITTED
+        self.source: int = source
+        self.delivery: Delivery = delivery
+        self.fingerprint: bytes = fingerprint
+        self.state: State = State.ADMITTED
         self.expires = None if delivery.time_left is None else now + delivery.time_left
         self.deadline: float | None = None
-        self.admitted = now
+        self.admitted: float = now
         self.started: float | None = None
         self.finished: float | None = None
-        self.lost = False
+        self.lost: bool = False
         self.cancel_reason: CancelReason | None = None
         self.outcome: Outcome | None = None
-        self.due = now
-        self.sequence = sequence
+        self.due: float = now
+        self.sequence: int = sequence
         self.runtime: Any = None
 
     def apply(self, step: Step) -> None:

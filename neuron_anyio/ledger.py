@@ -68,9 +68,9 @@ class Ledger:
         max_concurrency: int | None = None,
         on_over: Callable[[Lease], None] = lambda _: None,
     ) -> None:
-        self.slots = Slots(offers, maximum=max_concurrency)
-        self.held = Holdings()
-        self.closed = False
+        self.slots: Slots = Slots(offers, maximum=max_concurrency)
+        self.held: Holdings = Holdings()
+        self.closed: bool = False
         self._limits = limits
         self._on_over = on_over
         self._by_id: dict[tuple[int, str], Lease] = {}

@@ -9,6 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .events import Event
+from .logs import named
 
 __all__ = ["Listeners"]
 
@@ -27,7 +28,7 @@ class Listeners:
         self._on_event = on_event
         self._log = log
         self._closed = False
-        self._streams: list[MemoryObjectSendStream[Event]] = []
+        self._streams: dict[MemoryObjectSendStream[Event], int] = {}  # with how many events each has missed in a row
 
     def publish(self, event: Event) -> None:
         """Show an event to all who listen."""
@@ -35,15 +36,37 @@ class Listeners:
             try:
                 self._on_event(event)
             except Exception:
-                self._log.exception("on_event raised on %s", type(event).__name__)
+                line = named("listener.raised", about=type(event).__name__)
+                self._log.exception("on_event raised on %s", type(event).__name__, extra=line)
         for stream in list(self._streams):
-            try:
-                stream.send_nowait(event)
-            except anyio.WouldBlock:
-                self._log.warning("a listener is too slow; it misses %s", type(event).__name__)
-            except anyio.BrokenResourceError:
-                stream.close()
-                self._streams.remove(stream)
+            self._send(stream, event)
+
+    def _send(self, stream: MemoryObjectSendStream[Event], event: Event) -> None:
+        try:
+            stream.send_nowait(event)
+        except anyio.WouldBlock:
+            if not self._streams[stream]:
+                line = named("listener.slow", about=type(event).__name__)
+                self._log.warning(
+                    "a listener is too slow; it misses events, the first a %s", type(event).__name__, extra=line
+                )
+            self._streams[stream] += 1
+        except anyio.BrokenResourceError:
+            self._drop(stream)
+        else:
+            self._tell_missed(stream)
+
+    def _tell_missed(self, stream: MemoryObjectSendStream[Event]) -> None:
+        if self._streams[stream]:
+            missed = self._streams[stream]
+            line = named("listener.missed", events=missed)
+            self._log.warning("a listener that was too slow has missed %d events", missed, extra=line)
+            self._streams[stream] = 0
+
+    def _drop(self, stream: MemoryObjectSendStream[Event]) -> None:
+        self._tell_missed(stream)
+        del self._streams[stream]
+        stream.close()
 
     def follow(self, max_buffer: float) -> MemoryObjectReceiveStream[Event]:
         """Give a stream of the events from now on; it ends with the neuron."""
@@ -51,11 +74,11 @@ class Listeners:
         if self._closed:
             send.close()
         else:
-            self._streams.append(send)
+            self._streams[send] = 0
         return receive
 
     def close(self) -> None:
         """End every stream: there is nothing more to tell."""
         self._closed = True
-        while self._streams:
-            self._streams.pop().close()
+        for stream in list(self._streams):
+            self._drop(stream)

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -21,7 +21,7 @@ from .errors import NeuronError
 from .events import Event
 from .executor import Middleware
 from .listeners import Listeners
-from .setup import brokers_for, capabilities_by_type, checked_concurrency, checked_neuron_id
+from .setup import brokers_for, capabilities_by_type, check_functions, checked_concurrency, checked_neuron_id
 from .snapshot import Session, Snapshot
 from .supervisor import Supervisor
 from .tokens import Auth
@@ -29,7 +29,9 @@ from .tokens import Auth
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Gateway", "Lifespan", "Neuron", "Opening", "open_neuron"]
+    from .telemetry import NeuronTelemetry, Telemetry
+
+__all__ = ["Gateway", "Lifespan", "Neuron", "NeuronOptions", "Opening", "open_neuron"]
 
 Gateway: TypeAlias = str | Transport | Broker | Sequence[Broker]
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
@@ -43,7 +45,7 @@ class Neuron:
     """
 
     def __init__(self, engine: Engine, listeners: Listeners) -> None:
-        self.neuron_id = engine.neuron_id
+        self.neuron_id: str = engine.neuron_id
         self._engine = engine
         self._listeners = listeners
 
@@ -56,6 +58,13 @@ class Neuron:
     def snapshot(self) -> Snapshot:
         """Return how the neuron stands, frozen."""
         return self._engine.snapshot()
+
+    def blocking_handler(self) -> str | None:
+        """Name the handler that blocks the event loop right now (promise H2); None where none does.
+
+        The one method that may be called from any thread: while a handler blocks the loop, no other one answers.
+        """
+        return self._engine.executor.watchdog.blocking()
 
     async def update_capability(self, type: str, *, concurrency: int) -> None:  # noqa: A002 - the wire's word
         """Change how many of a type run at once: at once for starts, never stops a running one (promise L5).
@@ -115,13 +124,20 @@ class Opening(anyio.AsyncContextManagerMixin):
     """
 
     def __init__(
-        self, engine: Engine, listeners: Listeners, *, lifespan: Lifespan | None, journal: Path | None
+        self,
+        engine: Engine,
+        listeners: Listeners,
+        *,
+        lifespan: Lifespan | None,
+        journal: Path | None,
+        telemetry: NeuronTelemetry | None = None,
     ) -> None:
-        self.neuron = Neuron(engine, listeners)
+        self.neuron: Neuron = Neuron(engine, listeners)
         self._engine = engine
         self._listeners = listeners
         self._lifespan = lifespan
         self._journal = journal
+        self._telemetry = telemetry
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Neuron]:
@@ -129,9 +145,29 @@ class Opening(anyio.AsyncContextManagerMixin):
             raise RuntimeError("this neuron has ended; call open_neuron again for another")
         async with AsyncExitStack() as stack:
             stack.callback(self._listeners.close)
+            if self._telemetry is not None:
+                await stack.enter_async_context(self._telemetry.watching(self.neuron))
             state = None if self._lifespan is None else await stack.enter_async_context(self._lifespan())
             async with Supervisor(self._engine, self.neuron, state, journal=self._journal).running():
                 yield self.neuron
+
+
+class NeuronOptions(TypedDict, total=False):
+    """What `open_neuron` takes besides the gateway, by name."""
+
+    neuron_id: Required[str]
+    capabilities: Required[Sequence[Capability[..., Any]]]
+    auth: Auth | None
+    timing: Timing
+    limits: Limits
+    journal: str | os.PathLike[str] | None
+    lifespan: Lifespan | None
+    middleware: Sequence[Middleware]
+    max_concurrency: int | None
+    on_event: Callable[[Event], None] | None
+    http_client: httpx.AsyncClient | None
+    logger: logging.Logger | None
+    telemetry: Telemetry | None
 
 
 def open_neuron(
@@ -149,6 +185,7 @@ def open_neuron(
     on_event: Callable[[Event], None] | None = None,
     http_client: httpx.AsyncClient | None = None,
     logger: logging.Logger | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Opening:
     """Connect a neuron and run its handlers while the block runs.
 
@@ -170,6 +207,7 @@ def open_neuron(
         on_event: called for every event from the first one; must not block.
         http_client: an `httpx.AsyncClient` of yours, not closed here.
         logger: default `neuron_anyio`.
+        telemetry: spans and metrics for OpenTelemetry, a `neuron_anyio.telemetry.Telemetry`.
 
     Raises:
         ValueError, TypeError: an argument is wrong.
@@ -178,7 +216,12 @@ def open_neuron(
     """
     log = logging.getLogger("neuron_anyio") if logger is None else logger
     by_type = capabilities_by_type(capabilities)
+    check_functions(lifespan=lifespan, middleware=middleware, on_event=on_event)
     brokers = brokers_for(gateway, auth=auth, http_client=http_client, timing=timing, limits=limits, log=log)
+    spans = None
+    if telemetry is not None:
+        spans = telemetry.instrument(neuron_id, log=log, on_event=on_event)
+        middleware, on_event = (spans.middleware, *middleware), spans.on_event
     listeners = Listeners(on_event, log)
     engine = Engine(
         neuron_id=checked_neuron_id(neuron_id),
@@ -191,4 +234,7 @@ def open_neuron(
         on_event=listeners.publish,
         log=log,
     )
-    return Opening(engine, listeners, lifespan=lifespan, journal=None if journal is None else Path(journal))
+    if spans is not None:
+        engine.executor.processes.carried = spans.carried
+    file = None if journal is None else Path(journal)
+    return Opening(engine, listeners, lifespan=lifespan, journal=file, telemetry=spans)

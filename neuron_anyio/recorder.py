@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import anyio
 
@@ -11,6 +12,7 @@ from .abc import Journal, Ticket
 from .errors import JournalError
 from .lease import Lease, State
 from .ledger import Ledger
+from .logs import named
 from .records import decode_record, encode_record, is_worth_recording, record_key
 
 __all__ = ["Recorder"]
@@ -24,10 +26,12 @@ class Recorder:
 
     Args:
         log: logger.
+        origins: names of the brokers, by number.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, *, origins: Sequence[str]) -> None:
         self._log = log
+        self._origins = origins
         self._journal: Journal | None = None
         self._tickets: dict[Lease, Ticket] = {}
         self._restored: dict[int, list[Lease]] = {}
@@ -47,17 +51,21 @@ class Recorder:
             try:
                 recorded = decode_record(record.value)
             except JournalError as exc:
-                self._log.error("%s; it stays in the file", exc)
+                self._log.error("%s; it stays in the file", exc, extra=named("journal.unreadable"))
                 continue
             if recorded.source not in self._restored:
-                self._log.error("a result in the journal is for a broker that is not here; it stays in the file")
+                line = named("journal.not_ours")
+                self._log.error(
+                    "a result in the journal is for a broker that is not here; it stays in the file", extra=line
+                )
                 continue
             lease = ledger.restore(recorded, now, age=max(0.0, wall - record.at))
             self._tickets[lease] = journal.ticket(record.key)
             self._restored[recorded.source].append(lease)
         journal.release()
         if self._tickets:
-            self._log.info("the journal holds %d results that were not delivered", len(self._tickets))
+            line = named("journal.restored", results=len(self._tickets))
+            self._log.info("the journal holds %d results that were not delivered", len(self._tickets), extra=line)
 
     def pop_restored(self, source: int) -> list[Lease]:
         """Return, once, what was in the journal for a broker and is still undelivered, oldest first."""
@@ -95,7 +103,8 @@ class Recorder:
     def _warn(self, lease: Lease, reason: str) -> None:
         if lease not in self._unwritten:  # once, not for each attempt
             self._unwritten.add(lease)
-            self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, reason)
+            line = named("result.not_recorded", lease, origin=self._origins[lease.source])
+            self._log.error("the result of lease %s is not in the journal: %s", lease.delivery.id, reason, extra=line)
 
     def forget(self, lease: Lease) -> None:
         """Note that nobody will ask for the result of a lease any more."""

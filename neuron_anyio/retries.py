@@ -23,7 +23,7 @@ class Retries:
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self.failures = 0
+        self.failures: int = 0
 
     @property
     def last_ceiling(self) -> float:

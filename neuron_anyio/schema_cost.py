@@ -1,6 +1,7 @@
 """What judging a value by a schema may cost, known before it is done.
 
-The law: a check takes at most `_BASE_WORK` evaluations, and `_WORK_PER_VALUE` more for each value that it looks at.
+The law: a check takes at most `BASE_WORK` evaluations, and `WORK_PER_VALUE` more for each value that it looks at
+(`schema_budget`).
 
 A schema of a kilobyte can ask for endless work: references that double at every step, recursion that branches,
 `unevaluatedProperties` inside one another. The engine cannot be stopped once it runs, so the work is computed.
@@ -15,21 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
-import msgspec
-
-from .schema_patterns import CHARACTERS, check_patterns, pattern_work
+from .schema_budget import BASE_WORK, Cost
+from .schema_patterns import check_patterns, pattern_work
 from .schema_refs import METASCHEMA, Document, Schema, subschemas
 from .schema_report import InvalidSchema
 
-__all__ = ["Cost", "Size", "cost_of"]
-
-_WORK_PER_VALUE: Final = 64
-"""Evaluations for each value of the instance, 2 to 30 ns each. Below that, values need not be counted."""
-
-_BASE_WORK: Final = 20_000_000
-"""Evaluations that even a small instance may take: a tenth of a second, half of one at worst."""
+__all__ = ["cost_of"]
 
 _NO_MORE: Final = 1 << 40
 """Where counting stops: beyond every bound, and still a small integer."""
@@ -51,80 +45,20 @@ _MAX_TRACKED: Final = 50_000
 _OPTION_WORK: Final = 16
 """Evaluations for comparing a value with an object or array."""
 
+_INNER_OPTION_WORK: Final = 4
+"""The same for each value in it."""
+
+_NUMBER_WORK: Final = {"minimum": 4, "maximum": 4, "exclusiveMinimum": 4, "exclusiveMaximum": 4, "multipleOf": 8}
+"""Evaluations for comparing a number with one of the schema; long numbers and fractions count as many values."""
+
+_COMPARE_WORK: Final = 16
+"""Evaluations for each value in an array whose items must differ: each is written as text, in half a microsecond."""
+
 _METASCHEMA_WORK: Final = 200
 """Evaluations of a metaschema for each value."""
 
 _METASCHEMA_HEIGHT: Final = 8
 """Schemas of a metaschema inside one another, for one value."""
-
-Size: TypeAlias = list[int]
-"""Values of an instance by level, the top first; a long string counts for more than one."""
-
-
-class Cost(msgspec.Struct, frozen=True):
-    """What a schema may cost.
-
-    Attributes:
-        levels: how often a value is looked at, by its level.
-        is_finite: whether deeper values are never looked at; if not, they must not be there.
-        has_alternatives: whether an error can carry the errors of alternatives.
-    """
-
-    levels: tuple[int, ...]
-    is_finite: bool
-    has_alternatives: bool
-
-    @property
-    def is_small(self) -> bool:
-        """Whether no value that is an object or an array needs to be counted before it is judged."""
-        return self.is_finite and self.levels[0] <= _BASE_WORK and max(self.levels[1:], default=0) <= _WORK_PER_VALUE
-
-    def size(self, value: Any) -> Size | None:
-        """Count the values that the schema looks at, by level; None when there are levels that it must not see."""
-        size: Size = []
-        level: list[Any] = [value]
-        name_characters = 0
-        while level:
-            if len(size) == len(self.levels):
-                return size if self.is_finite else None
-            characters, name_characters = name_characters, 0
-            below: list[Any] = []
-            for each in level:
-                kind = cast("type[Any]", type(each))
-                if issubclass(kind, dict):
-                    below.extend(each.values())
-                    name_characters += sum(map(len, each))
-                elif issubclass(kind, list | tuple):
-                    below.extend(each)
-                elif issubclass(kind, str):
-                    characters += len(each)
-            size.append(len(level) + characters // CHARACTERS)
-            level = below
-        return size
-
-    def values(self, value: Any, *, most: int) -> Size | None:
-        """Count the values as `size` does, but every string as one; None when there are more than `most` on a level."""
-        size: Size = []
-        level: list[Any] = [value]
-        while level and len(size) < len(self.levels):
-            size.append(len(level))
-            below: list[Any] = []
-            for each in level:
-                kind = cast("type[Any]", type(each))
-                if issubclass(kind, dict | list | tuple):
-                    below.extend(each.values() if issubclass(kind, dict) else each)
-                if len(below) > most:
-                    return None
-            level = below
-        return size
-
-    def work(self, size: Size) -> int:
-        """Bound the evaluations for an instance of this size."""
-        return sum(values * times for values, times in zip(size, self.levels, strict=False))
-
-    def is_excessive(self, size: Size) -> bool:
-        """Whether judging an instance of this size would take more work than a check may take."""
-        return self.work(size) > _BASE_WORK + _WORK_PER_VALUE * sum(size)
 
 
 class _Node:
@@ -190,10 +124,15 @@ def cost_of(document: Document) -> Cost:
     if height > stack:
         raise InvalidSchema(f"more than {stack} schemas apply to the same value, one inside the other")
     levels, is_finite = _levels(root, nodes, most=min(_MAX_LEVELS, stack // height))
-    if levels[0] > _BASE_WORK:
+    if levels[0] > BASE_WORK:
         raise InvalidSchema("too many schemas apply to one value, which references multiply")
     has_alternatives = any("anyOf" in schema or "oneOf" in schema for schema in document.schemas)
-    return Cost(levels=tuple(levels), is_finite=is_finite, has_alternatives=has_alternatives)
+    return Cost(
+        levels=tuple(levels),
+        is_finite=is_finite,
+        has_alternatives=has_alternatives,
+        compares_numbers=any(map(_compares_numbers, document.schemas)),
+    )
 
 
 def _levels(root: _Node, nodes: list[_Node], *, most: int) -> tuple[list[int], bool]:
@@ -255,6 +194,15 @@ def _tracks(schema: Schema) -> bool:
     return "unevaluatedProperties" in schema or "unevaluatedItems" in schema
 
 
+def _compares_numbers(schema: Schema) -> bool:
+    return "multipleOf" in schema or any(isinstance(option, int | float | dict | list) for option in _options(schema))
+
+
+def _options(schema: Schema) -> list[Any]:
+    """List what a value is compared with."""
+    return [*_items(schema.get("enum")), schema.get("const")]
+
+
 def _names(schema: Schema, keyword: str) -> list[str]:
     named = schema.get(keyword)
     return list(cast("dict[str, Any]", named)) if isinstance(named, dict) else []
@@ -266,7 +214,9 @@ def _items(value: Any) -> list[Any]:
 
 def _build(document: Document) -> _Node:
     """Make the nodes of all subschemas that can apply, and the edges between them."""
-    nodes: dict[int, _Node] = {id(METASCHEMA): _metaschema()}
+    compared = _everywhere(_Node(_COMPARE_WORK))
+    metaschema = _metaschema(compared)
+    nodes: dict[int, _Node] = {id(METASCHEMA): metaschema}
     waiting: list[Schema] = []
     always = _Node()
 
@@ -279,12 +229,18 @@ def _build(document: Document) -> _Node:
             waiting.append(schema)
         return node
 
+    for extension in document.metaschema_extensions():
+        for _, all_of in (metaschema.objects, metaschema.arrays):
+            all_of.append(node_of(extension))
     root = node_of(document.root)
     while waiting:
         schema = waiting.pop()
         node = nodes[id(schema)]
         node.tracks = _tracks(schema)
-        node.per_child = sum(map(pattern_work, _names(schema, "patternProperties"))) + ("uniqueItems" in schema)
+        node.per_child = sum(map(pattern_work, _names(schema, "patternProperties")))
+        if schema.get("uniqueItems") is True:
+            node.arrays[1].append(compared)
+        _compare(node, [option for option in _options(schema) if isinstance(option, dict | list)])
         node.same = [[node_of(target) for target in group] for group in document.targets(schema)]
         node.references = len(node.same)
         for keyword, each in subschemas(schema):
@@ -292,11 +248,32 @@ def _build(document: Document) -> _Node:
     return root
 
 
-def _metaschema() -> _Node:
-    """Make the node that stands for any metaschema: recursive, and several schemas high."""
-    node = _Node(_METASCHEMA_WORK)
+def _compare(node: _Node, options: list[Any]) -> None:
+    """Apply to what is in a value the comparison with what is in options, as far down as these go."""
+    for _ in range(max(map(_depth, options), default=0)):
+        below = _Node(_INNER_OPTION_WORK * len(options))
+        node.objects[1].append(below)
+        node.arrays[1].append(below)
+        node = below
+
+
+def _depth(option: Any) -> int:
+    """Count the objects and arrays inside one another, no more than a schema may have."""
+    inner = cast("Schema", option).values() if isinstance(option, dict) else _items(option)
+    return 1 + max(map(_depth, inner), default=0) if isinstance(option, dict | list) else 0
+
+
+def _everywhere(node: _Node) -> _Node:
+    """Apply a node to all that is in a value, too, whatever its depth."""
     node.objects[0].append(node)
     node.arrays[0].append(node)
+    return node
+
+
+def _metaschema(compared: _Node) -> _Node:
+    """Make the node that stands for any metaschema: recursive, several schemas high, and some of its arrays unique."""
+    node = _everywhere(_Node(_METASCHEMA_WORK))
+    node.arrays[1].append(compared)
     top = node
     for _ in range(_METASCHEMA_HEIGHT):
         top.same.append([_Node()])
@@ -332,8 +309,11 @@ def _own_work(schema: Schema) -> int:
     """Weigh what a schema asks of a value by itself, in evaluations."""
     work = 1 + len(schema)
     work += len(_items(schema.get("required")))
-    # Options are looked up, but for objects and arrays, which are compared one after the other.
-    work += _OPTION_WORK * sum(isinstance(option, dict | list) for option in _items(schema.get("enum")))
+    # Texts are looked up; objects, arrays and numbers are compared one after the other.
+    options = _options(schema)
+    work += _OPTION_WORK * sum(isinstance(option, dict | list) for option in options)
+    work += sum(isinstance(option, int | float) for option in options)
+    work += sum(times for keyword, times in _NUMBER_WORK.items() if keyword in schema)
     if isinstance(schema.get("pattern"), str):
         work += pattern_work(schema["pattern"])
     for keyword in ("dependentRequired", "dependencies"):

@@ -9,7 +9,8 @@ which confirms and says where, so that all violations are told in one way.
 Neither engine can be stopped once it runs. Size and depth are therefore bounded before anything is compiled, and the
 work of a check is computed before it begins (`schema_cost`).
 
-`format` is not asserted. No `$schema` means 2020-12.
+`format` is not asserted. No `$schema` means 2020-12. A metaschema of somebody's own has to come with the schema; it is
+read for its vocabularies and never evaluated.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import fastjsonschema
 import jsonschema_rs
 import msgspec
 
-from .schema_cost import Cost, cost_of
+from .schema_budget import Cost
+from .schema_cost import cost_of
 from .schema_patterns import MAX_PATTERN_BYTES
-from .schema_refs import Document, Schema
+from .schema_refs import Document, Schema, dialect_of, subschemas
 from .schema_report import InvalidSchema, Violation, limit_violation, quote, report, unlocated_violation
 from .schema_subset import is_plain
+from .schema_unique import UniqueItems
 
 __all__ = ["InvalidSchema", "SchemaCache", "Validator", "Violation", "registered_validator", "wire_validator"]
 
@@ -159,6 +162,7 @@ _from_wire: Final = SchemaCache()
 
 class _Draft(msgspec.Struct, frozen=True):
     number: int
+    dialect: str
     compile: Callable[..., jsonschema_rs.Validator]
     id_keyword: str = "$id"
 
@@ -167,24 +171,47 @@ class _Draft(msgspec.Struct, frozen=True):
         return self.number in (4, 6, 7)
 
 
-_NEWEST: Final = _Draft(2020, jsonschema_rs.Draft202012Validator)
-_DRAFTS: Final = {
-    "json-schema.org/draft-04/schema": _Draft(4, jsonschema_rs.Draft4Validator, "id"),
-    "json-schema.org/draft-06/schema": _Draft(6, jsonschema_rs.Draft6Validator),
-    "json-schema.org/draft-07/schema": _Draft(7, jsonschema_rs.Draft7Validator),
-    "json-schema.org/draft/2019-09/schema": _Draft(2019, jsonschema_rs.Draft201909Validator),
-    "json-schema.org/draft/2020-12/schema": _NEWEST,
-}
+_OLDER: Final = (
+    _Draft(4, "json-schema.org/draft-04/schema", jsonschema_rs.Draft4Validator, "id"),
+    _Draft(6, "json-schema.org/draft-06/schema", jsonschema_rs.Draft6Validator),
+    _Draft(7, "json-schema.org/draft-07/schema", jsonschema_rs.Draft7Validator),
+    _Draft(2019, "json-schema.org/draft/2019-09/schema", jsonschema_rs.Draft201909Validator),
+)
+_NEWEST: Final = _Draft(2020, "json-schema.org/draft/2020-12/schema", jsonschema_rs.Draft202012Validator)
+_DRAFTS: Final = {draft.dialect: draft for draft in (*_OLDER, _NEWEST)}
+_EXTENSIBLE: Final = frozenset(draft.dialect for draft in _DRAFTS.values() if not draft.is_old)
+"""Drafts that know vocabularies."""
 
 
 def _draft(root: Schema | bool) -> _Draft:
     if isinstance(root, bool) or "$schema" not in root:
         return _NEWEST
     named = root["$schema"]
-    address = named.removesuffix("#").removeprefix("https://").removeprefix("http://") if isinstance(named, str) else ""
-    if address not in _DRAFTS:
-        raise InvalidSchema(f"`$schema` {quote(named)} is none of draft-04, draft-06, draft-07, 2019-09 and 2020-12")
-    return _DRAFTS[address]
+    draft = _DRAFTS.get(dialect_of(named)) or _DRAFTS.get(dialect_of(_own_metaschema(root).get("$schema")))
+    if draft is None:
+        raise InvalidSchema(
+            f"`$schema` {quote(named)} is none of draft-04, draft-06, draft-07, 2019-09 and 2020-12, "
+            "and no metaschema of the last two that stands under `$defs`"
+        )
+    return draft
+
+
+def _check_unique_items(document: Document) -> None:
+    """Refuse `uniqueItems` where it means nothing: the engine would apply ours all the same."""
+    words = _own_metaschema(document.root).get("$vocabulary")
+    if not isinstance(words, dict) or any(word.endswith("/vocab/validation") for word in cast("Schema", words)):
+        return
+    if any("uniqueItems" in schema for schema in document.schemas):
+        raise InvalidSchema("`uniqueItems` is there, and the metaschema that `$schema` names does not know it")
+
+
+def _own_metaschema(root: Schema) -> Schema:
+    """Find the metaschema that a schema names and carries along; nothing where there is none."""
+    named = root.get("$schema")
+    for _, each in subschemas({"$defs": root.get("$defs")}):
+        if isinstance(named, str) and isinstance(each, dict) and each.get("$id") == named:
+            return each if dialect_of(each.get("$schema")) in _EXTENSIBLE else {}
+    return {}
 
 
 class _Judge:
@@ -195,12 +222,12 @@ class _Judge:
     def __init__(self, validator: jsonschema_rs.Validator, cost: Cost, schema_bytes: int) -> None:
         self._validator = validator
         self._schema_bytes = schema_bytes
-        self._is_small = cost.is_small
+        self._is_small = cost.is_small and not cost.compares_numbers
         self.cost = cost
 
     def check(self, instance: Any) -> Violation | None:
         try:
-            if not self._is_small or isinstance(instance, str):
+            if not self._is_small or isinstance(instance, str | int | float):
                 size = self.cost.size(instance)
                 if size is None:
                     return limit_violation(f"the value is nested deeper than {len(self.cost.levels)} levels")
@@ -266,11 +293,14 @@ def _compile(text: bytes) -> tuple[_Judge, Schema | bool]:
         draft = _draft(root)
         cost = Cost(levels=(1,), is_finite=True, has_alternatives=False)
         if not isinstance(root, bool):
-            cost = cost_of(Document(root, id_keyword=draft.id_keyword, is_old=draft.is_old))
+            document = Document(root, id_keyword=draft.id_keyword, is_old=draft.is_old, dialect=draft.dialect)
+            _check_unique_items(document)
+            cost = cost_of(document)
         validator = draft.compile(
             root,
             validate_formats=False,
             offline=True,
+            keywords={"uniqueItems": UniqueItems},
             pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
         )
     except InvalidSchema:
@@ -316,6 +346,8 @@ def _complaint(error: jsonschema_rs.ValidationError) -> str:
     kind = error.kind
     if kind.name == "$ref":
         return f"a reference cannot be resolved: {quote(str(kind.value))}"
+    if not kind.name:  # no keyword is at fault, but what the metaschema asks of the engine, such as a vocabulary
+        return f"it cannot be compiled: {quote(str(kind.value))}"
     complaint = report(error, of_schema=True).message
     if kind.name == "format" and kind.value == "regex":
         return f"{complaint} that runs in linear time and 1 MiB, without look-around and back-references"

@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import NoReturn, Unpack
 
 import anyio
 
 from .errors import NeuronError
-from .neuron import Neuron, open_neuron
+from .health import watched
+from .neuron import Gateway, Neuron, NeuronOptions, Opening, open_neuron
 from .taskgroups import body_task_group
 
-__all__ = ["EXIT_FATAL", "EXIT_OK", "EXIT_UNDELIVERED", "EXIT_USAGE", "serve"]
+__all__ = ["EXIT_FATAL", "EXIT_OK", "EXIT_UNDELIVERED", "EXIT_USAGE", "serve", "serve_opening"]
 
 EXIT_OK = 0
 EXIT_FATAL = 1
@@ -60,10 +61,16 @@ class _Signals:
                 os._exit(FORCED + number)
 
 
-async def serve(gateway: Any, **options: Any) -> int:
+async def serve(gateway: Gateway, *, health: int | str | None = None, **options: Unpack[NeuronOptions]) -> int:
     """Run a neuron until SIGTERM or SIGINT, drain, and return the exit code.
 
-    Takes what `open_neuron` takes. A fatal error is printed as one line on stderr.
+    Takes what `open_neuron` takes. A fatal error is printed as one line on stderr. A service manager that listens at
+    `NOTIFY_SOCKET` is told when the neuron is ready, how it stands and when it stops, and its watchdog is fed.
+
+    Args:
+        gateway: as for `open_neuron`.
+        health: port, or `"HOST:PORT"`, for the probes `/startupz`, `/livez`, `/readyz` and for `/metrics`.
+        options: as for `open_neuron`.
 
     Returns:
         0 everything settled or given back; 1 fatal error; 3 results undelivered, in the journal or lost; 130 or 143
@@ -72,8 +79,12 @@ async def serve(gateway: Any, **options: Any) -> int:
     Raises:
         ValueError, TypeError: an argument is wrong.
     """
+    return await serve_opening(open_neuron(gateway, **options), health=health)
+
+
+async def serve_opening(opening: Opening, *, health: int | str | None = None) -> int:
+    """Do what `serve` does with what `open_neuron` has returned, for who needs the neuron beside it."""
     signals = _Signals()
-    opening = open_neuron(gateway, **options)
     neuron = opening.neuron
     try:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
@@ -81,7 +92,7 @@ async def serve(gateway: Any, **options: Any) -> int:
                 group.start_soon(signals.watch, received)
                 group.start_soon(_end_held_process, neuron, signals)
                 with signals.scope:
-                    async with opening:
+                    async with watched(neuron, probes=health), opening:
                         signals.entered = True
                         await signals.drain.wait()
                 group.cancel_scope.cancel()

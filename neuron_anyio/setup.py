@@ -7,9 +7,10 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .abc import Broker, Transport
+from .annotations import is_async
 from .brokers.bigbrain import BigBrainBroker
 from .capability import Capability
 from .config import Limits, Timing
@@ -19,7 +20,14 @@ from .transports.http import HttpTransport
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["brokers_for", "capabilities_by_type", "checked_concurrency", "checked_neuron_id", "neuron_id_file"]
+__all__ = [
+    "brokers_for",
+    "capabilities_by_type",
+    "check_functions",
+    "checked_concurrency",
+    "checked_neuron_id",
+    "neuron_id_file",
+]
 
 
 def capabilities_by_type(capabilities: Sequence[Any]) -> dict[str, Capability[..., Any]]:
@@ -27,20 +35,33 @@ def capabilities_by_type(capabilities: Sequence[Any]) -> dict[str, Capability[..
 
     Raises:
         ValueError: there is none, or a type occurs twice.
-        TypeError: something that `@capability` did not make.
+        TypeError: something that `@capability` did not make, or made of a method that is not an instance's, or of
+            annotations that cannot be used.
     """
     found: dict[str, Capability[..., Any]] = {}
-    for item in capabilities:
-        if not isinstance(item, Capability):
-            name = getattr(item, "__name__", type(item).__name__)
-            raise TypeError(f"capabilities: {name} was not made by @capability('namespace/name')")
+    for given in capabilities:
+        if not isinstance(given, Capability):
+            raise TypeError(f"capabilities: {_name(given)} was not made by @capability('namespace/name')")
+        item = cast("Capability[..., Any]", given)
+        item.resolve()
         kind = item.terms.type
+        if item.is_unbound:
+            raise TypeError(f"capabilities: {_name(item)} is a method without its instance; give {_of_instance(item)}")
         if kind in found:
             raise ValueError(f"capabilities: type {kind!r} occurs twice; each type has one handler")
         found[kind] = item
     if not found:
         raise ValueError("capabilities is empty; a neuron needs at least one function made by @capability")
     return found
+
+
+def _name(item: Any) -> str:
+    return str(getattr(item, "__name__", type(item).__name__))
+
+
+def _of_instance(item: Capability[..., Any]) -> str:
+    owner = item.function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    return f"{owner or 'Class'}(...).{_name(item)}"
 
 
 def checked_neuron_id(neuron_id: Any) -> str:
@@ -67,6 +88,23 @@ def checked_concurrency(maximum: Any) -> int | None:
     if isinstance(maximum, bool) or not isinstance(maximum, int) or maximum < 1:
         raise ValueError(f"max_concurrency must be a whole number, 1 or more, or None, not {maximum!r}")
     return maximum
+
+
+def check_functions(*, lifespan: Any, middleware: Any, on_event: Any) -> None:
+    """Look at the functions that a neuron is given besides its handlers.
+
+    Raises:
+        TypeError: one is none, or would be called in vain.
+    """
+    if not isinstance(middleware, Sequence) or not all(map(callable, cast("Sequence[Any]", middleware))):
+        raise TypeError("middleware must be a sequence of functions: async def middleware(ctx, call_next)")
+    if lifespan is not None and not callable(lifespan):
+        raise TypeError(
+            "lifespan must be a function without arguments that returns an async context manager, or None; "
+            "contextlib.asynccontextmanager makes one"
+        )
+    if on_event is not None and (not callable(on_event) or is_async(on_event)):
+        raise TypeError("on_event must be a function of one event that is not `async def`, or None")
 
 
 def brokers_for(

@@ -33,10 +33,10 @@ class Pool:
     __slots__ = ("_caps", "_queue", "limit", "offer", "queued", "running")
 
     def __init__(self, offer: Offer) -> None:
-        self.offer = offer
-        self.limit = offer.concurrency
-        self.running = 0
-        self.queued = 0
+        self.offer: Offer = offer
+        self.limit: int = offer.concurrency
+        self.running: int = 0
+        self.queued: int = 0
         self._queue: deque[Lease] = deque()
         self._caps: dict[int, int] = {}
 
@@ -102,9 +102,9 @@ class Slots:
         self._pools = {offer.capability: Pool(offer) for offer in offers}
         self._maximum = sys.maxsize if maximum is None else maximum
         self._running = 0
-        self.paused = False
-        self.queued = 0
-        self.queued_bytes = 0
+        self.paused: bool = False
+        self.queued: int = 0
+        self.queued_bytes: int = 0
 
     @property
     def pools(self) -> Mapping[str, Pool]:

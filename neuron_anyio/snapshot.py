@@ -47,6 +47,7 @@ class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
         state: `queued`, `running`, `stopping` or `undelivered`.
         age: seconds since it arrived.
         time_left: seconds until it expires, None where there is no expiry.
+        percent: how far the handler says that the work is, 0 to 100; None where it does not say.
     """
 
     lease_id: str
@@ -55,6 +56,7 @@ class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     age: float
     time_left: float | None
+    percent: float | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         connection: `connecting`, `connected` (stream open), `registered`, or `stopped` after the neuron's end; with
             several brokers the least of them.
+        alive: every broker that is registered with has taken the last heartbeat.
         draining: no new work is taken.
         paused: no handler starts.
         capabilities: by type.
@@ -73,6 +76,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     connection: str
+    alive: bool
     draining: bool
     paused: bool
     capabilities: Mapping[str, CapabilityState]
@@ -92,4 +96,5 @@ def lease_state(lease: Lease, now: float) -> LeaseState:
         state=lease.state.name.lower(),
         age=now - lease.admitted,
         time_left=lease.time_left(now),
+        percent=getattr(lease.runtime, "percent", None),  # the core does not know what is attached
     )

@@ -14,6 +14,7 @@ from .abc import Broker
 from .config import Timing
 from .errors import TransportError
 from .ledger import Ledger
+from .logs import named
 from .model import Delivery, Failed, GivenBack, Offer
 from .retries import Retries
 from .wakeup import Changed, Wakeup
@@ -87,14 +88,17 @@ class Source:
         session_id: the broker's name for the session, None before and without one.
         effective: concurrency by type, as granted last.
         connected, registered: how the connection stands.
+        alive: registered, and the last heartbeat was taken; a system that renews nothing takes none.
     """
 
     def __init__(self, desk: Desk, number: int, broker: Broker) -> None:
-        self.origin = broker.origin
+        self.origin: str = broker.origin
         self.session_id: str | None = None
         self.effective: Mapping[str, int] = {}
-        self.connected = False
-        self.registered = False
+        self.connected: bool = False
+        self.registered: bool = False
+        self.alive: bool = False
+        self._renews = False
         self._desk = desk
         self._number = number
         self._broker = broker
@@ -120,7 +124,8 @@ class Source:
 
     def cancel(self, delivery_id: str, reason: str) -> None:
         """Take a cancel."""
-        self._desk.log.info("lease %s is cancelled by %s: %s", delivery_id, self.origin, reason[:200])
+        line = named("lease.cancelled", lease_id=delivery_id, origin=self.origin)
+        self._desk.log.info("lease %s is cancelled by %s: %s", delivery_id, self.origin, reason[:200], extra=line)
         self._desk.cancel(self._number, delivery_id)
 
     def refuse(self, delivery_id: str, outcome: Failed | GivenBack) -> None:
@@ -155,9 +160,9 @@ class Source:
         if isinstance(event, events.Connected):
             self.connected = True
         elif isinstance(event, events.Disconnected):
-            self.connected = self.registered = False
+            self.connected = self.registered = self.alive = False
         elif isinstance(event, events.Registered):
-            self.registered = True
+            self.registered = self.alive = True
             self._desk.reconnected(self._number)
             self._heartbeat.notify()
         self._desk.emit(event)
@@ -197,18 +202,24 @@ class Source:
         desk = self._desk
         sent_at = desk.clock()
         held = desk.ledger.held.listed(self._number, sent_at)
+        taken = False
         try:
             # One that is not answered within its interval is given up, so that the next one goes out.
             with anyio.move_on_after(period) as self._beating:
-                if await self._broker.keep_alive(held):
+                if taken := await self._broker.keep_alive(held):
                     desk.ledger.held.renew(self._number, [item.delivery_id for item in held], sent_at)
                     desk.renewed()
         except TransportError as exc:
-            desk.log.debug("heartbeat to %s failed: %s", self.origin, exc)
+            line = named("heartbeat.failed", origin=self.origin)
+            desk.log.debug("heartbeat to %s failed: %s", self.origin, exc, extra=line)
         except Exception:
-            desk.log.exception("heartbeat to %s failed", self.origin)
+            desk.log.exception(
+                "heartbeat to %s failed", self.origin, extra=named("heartbeat.broken", origin=self.origin)
+            )
         finally:
             self._beating = None
+        self._renews = self._renews or taken
+        self.alive = self.registered and (taken or not self._renews)
 
     async def announce_changes(self) -> None:
         """Tell the broker of changed limits, each until it is accepted or has changed again (promise L5)."""
@@ -221,6 +232,7 @@ class Source:
             capability = next(iter(self._to_announce))
             del self._to_announce[capability]
             pool = desk.ledger.slots.pools[capability]
+            about = {"origin": self.origin, "capability": capability}
             if not pool.is_granted(self._number):
                 continue  # the register that asks for it again carries the limit (promise C12)
             try:
@@ -228,10 +240,13 @@ class Source:
             except TransportError as exc:
                 delay = retries.fail(exc.retry_after)
                 if retries.is_telling:
-                    desk.log.warning("%s did not take the new limit of %s: %s", self.origin, capability, exc)
+                    line = named("capability.limit_not_taken", **about)
+                    text = "%s did not take the new limit of %s: %s"
+                    desk.log.warning(text, self.origin, capability, exc, extra=line)
             except Exception:
                 delay = retries.fail()
-                desk.log.exception("telling %s the new limit of %s failed", self.origin, capability)
+                line = named("capability.limit_broken", **about)
+                desk.log.exception("telling %s the new limit of %s failed", self.origin, capability, extra=line)
             else:
                 retries.reset()
                 continue

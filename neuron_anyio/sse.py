@@ -78,7 +78,7 @@ class EventDecoder:
     def __init__(self, max_event_bytes: int = 64 * 1024 * 1024) -> None:
         if max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be at least 1, not {max_event_bytes!r}")
-        self.comments = 0
+        self.comments: int = 0
         self._limit = max_event_bytes
         self._start: bytes | None = b""  # what may yet become a byte order mark; None after that
         self._after_cr = False  # a LF that comes next belongs to the line end that was already seen

@@ -30,6 +30,7 @@ from .drain import LAST_WORDS, drain, flush, stop_now
 from .engine import Engine
 from .errors import NeuronError
 from .groups import add_context, leaves
+from .logs import named
 from .taskgroups import body_task_group
 
 __all__ = ["Stop", "Supervisor"]
@@ -106,7 +107,8 @@ class Supervisor:
     def _fail(self, error: NeuronError) -> None:
         if self._engine.fatal is None:
             self._engine.fatal = error
-            self._engine.log.error("the neuron ends: %s", error)
+            line = named("neuron.failed", neuron_id=self._engine.neuron_id, error=type(error).__name__)
+            self._engine.log.error("the neuron ends: %s", error, extra=line)
         self._ready.set()
         self._body.cancel()
         self.request(Stop.DRAIN)
@@ -123,6 +125,7 @@ class Supervisor:
         with CancelScope() as life:
             try:
                 async with AsyncExitStack() as stack:
+                    stack.push_async_callback(engine.executor.processes.aclose)
                     if self._journal is not None:
                         engine.restore(await stack.enter_async_context(self._open_journal(self._journal)))
                     for broker, source in zip(engine.brokers, engine.sources, strict=True):
@@ -133,7 +136,8 @@ class Supervisor:
             except NeuronError as exc:
                 self._fail(exc)
             except Exception as exc:
-                engine.log.critical("the neuron has failed in a way that nobody foresaw", exc_info=exc)
+                line = named("neuron.broken", neuron_id=engine.neuron_id)
+                engine.log.critical("the neuron has failed in a way that nobody foresaw", exc_info=exc, extra=line)
                 error = NeuronError(f"the neuron has failed: {next(leaves(exc))!r}")
                 error.__cause__ = exc
                 self._fail(error)
@@ -172,6 +176,7 @@ class Supervisor:
             clock=engine.clock,
             on_progress=engine.courier.put_progress,
             token=current_token(),
+            origins=[source.origin for source in engine.sources],
         )
 
     def _stop_intake(self) -> None:
@@ -207,6 +212,8 @@ class Supervisor:
             self._stop_intake()
             await stop_now(engine)
         if engine.courier.pending:
-            engine.log.error("%d results were not delivered", engine.courier.pending)
+            line = named("neuron.undelivered", neuron_id=engine.neuron_id, results=engine.courier.pending)
+            engine.log.error("%d results were not delivered", engine.courier.pending, extra=line)
         engine.ended.set()
-        engine.log.info("stopped after %.1f s", engine.clock() - begun)
+        line = named("neuron.stopped", neuron_id=engine.neuron_id)
+        engine.log.info("stopped after %.1f s", engine.clock() - begun, extra=line)

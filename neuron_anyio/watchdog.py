@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .events import Event, HandlerBlocked
 from .lease import Lease
+from .logs import named
 
 __all__ = ["Watchdog"]
 
@@ -34,17 +35,19 @@ class Watchdog:
     Args:
         emit: where events go.
         log: logger.
+        origins: names of the brokers, by number.
     """
 
-    __slots__ = ("_emit", "_log", "lease", "since", "thread", "told")
+    __slots__ = ("_emit", "_log", "_origins", "lease", "since", "thread", "told")
 
-    def __init__(self, *, emit: Callable[[Event], None], log: logging.Logger) -> None:
+    def __init__(self, *, emit: Callable[[Event], None], log: logging.Logger, origins: Sequence[str] = ("",)) -> None:
         self._emit = emit
         self._log = log
-        self.thread = threading.get_ident()
+        self._origins = origins
+        self.thread: int = threading.get_ident()
         self.lease: Lease | None = None
-        self.since = 0.0
-        self.told = False
+        self.since: float = 0.0
+        self.told: bool = False
 
     def begin(self, lease: Lease) -> None:
         """Note that a step of a handler begins."""
@@ -63,6 +66,13 @@ class Watchdog:
             capability = lease.delivery.task.capability
             self._emit(HandlerBlocked(lease_id=lease.delivery.id, capability=capability, seconds=seconds))
 
+    def blocking(self) -> str | None:
+        """Name the handler whose step has been under way for too long; None where there is none. In any thread."""
+        lease, since = self.lease, self.since
+        if lease is None or time.monotonic() - since <= BLOCKED_AFTER:
+            return None
+        return f"lease {lease.delivery.id} ({lease.delivery.task.capability})"
+
     def look(self, now: float) -> None:
         """Name the handler whose step takes too long, once. In the watcher's thread."""
         lease, since = self.lease, self.since
@@ -80,6 +90,7 @@ class Watchdog:
             lease.delivery.task.capability,
             now - since,
             stack,
+            extra=named("handler.blocking", lease, origin=self._origins[lease.source], seconds=now - since),
         )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import inspect
+import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.leaks import handler_threads, open_files
+from tests.planted import watched_lines
 
 # No test is timed, and a machine that is busy with other things draws examples slowly.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,17 +32,51 @@ settings.load_profile("suite")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Neurons of other suites and programs on this machine are none of this process's; short, for sockets' names are short.
+RUNTIME = tempfile.mkdtemp(prefix="na-")
+os.environ["XDG_RUNTIME_DIR"] = RUNTIME
+atexit.register(shutil.rmtree, RUNTIME, ignore_errors=True)
+
+TESTS = Path(__file__).resolve().parent
+
 BACKENDS = [
     pytest.param(("asyncio", {"debug": True, "use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.thorough),
     pytest.param(("trio", {}), id="trio"),
 ]
+
+ON_ONE_INTERPRETER = (
+    "auth/",
+    "contract/test_check_",
+    "contract/test_strategies",
+    "docs/",
+    "e2e/test_benchmark",
+    "e2e/test_cli_completion",
+    "e2e/test_cli_config",
+    "e2e/test_cli_numbers",
+    "e2e/test_cli_processes",
+    "e2e/test_cli_reload",
+    "e2e/test_cli_usage",
+    "e2e/test_examples_desktop_host",
+    "kit/test_pytest_plugin",
+    "operation/test_secrets",
+    "pure/test_schemas_",
+)
+"""Tests of what is the same on every interpreter: pages, usage, token servers, contracts, hostile schemas."""
 
 PATIENCE = 1.0
 """Seconds in which what ends by itself may end: a thread that was told to, a file that a cycle of objects holds."""
 
 IDLE_BY_DESIGN = ("process pool shutdown task", "_shutdown_process_pool")
 """Tasks of anyio's that live as long as the event loop."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on one interpreter, before those that are marked are left out."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(ON_ONE_INTERPRETER):
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -65,6 +105,14 @@ def nothing_left() -> Iterator[None]:
     assert not left, "the test left these behind"
 
 
+@pytest.fixture(autouse=True)
+def no_secret_logged() -> Iterator[None]:
+    """Fail a test in which the package has logged a secret that a test has planted (promise C9)."""
+    with watched_lines() as found:
+        yield
+    assert not found, "these secrets were logged"
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Fail an async test after which there are more tasks."""
@@ -73,7 +121,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
         @functools.wraps(test)
         async def watched(**arguments: Any) -> None:
-            for _ in range(2):  # what fixtures have started may have tasks of its own to start
+            for _ in range(20):  # what fixtures have started may have tasks of its own to start
                 await anyio.lowlevel.checkpoint()
             before = {task.id for task in anyio.get_running_tasks()}
             await test(**arguments)

@@ -8,11 +8,11 @@ import threading
 from contextlib import suppress
 from types import FrameType
 
-from neuron_anyio.executor import Run
+from neuron_anyio.threads import ThreadCall
 
 __all__ = ["handler_threads", "open_files"]
 
-_IN_THREAD = Run._in_this_thread.__code__
+_IN_THREAD = ThreadCall._call.__code__
 
 
 def open_files() -> set[str]:

@@ -29,6 +29,7 @@ from ..errors import (
     StreamRefused,
     TransportError,
 )
+from ..logs import named
 from ..model import (
     Delivery,
     Failed,
@@ -74,7 +75,7 @@ class BigBrainBroker:
         timing: Timing = Timing(),  # noqa: B008 - frozen
         log: logging.Logger | None = None,
     ) -> None:
-        self.origin = transport.origin
+        self.origin: str = transport.origin
         self._transport = transport
         self._timing = timing
         self._log = logging.getLogger("neuron_anyio") if log is None else log
@@ -118,9 +119,9 @@ class BigBrainBroker:
             delay = retries.fail(retry_after)
             attempt = retries.failures
             if retries.is_telling:
-                self._log.warning(
-                    "no stream from %s (attempt %d): %s; next in %.1f s", self.origin, attempt, reason, delay
-                )
+                line = named("connection.reconnecting", origin=self.origin, failures=attempt, delay=delay)
+                text = "no stream from %s (attempt %d): %s; next in %.1f s"
+                self._log.warning(text, self.origin, attempt, reason, delay, extra=line)
             self._intake.emit(events.Reconnecting(origin=self.origin, attempt=attempt, delay=delay, reason=reason))
             await self._wake.wait(until=anyio.current_time() + delay)
 
@@ -132,6 +133,8 @@ class BigBrainBroker:
             with CancelScope() as self._attempt:
                 async with self._transport.subscribe(self._intake.neuron_id) as stream:
                     opened = anyio.current_time()
+                    line = named("connection.open", origin=self.origin)
+                    self._log.debug("the stream from %s is open", self.origin, extra=line)
                     self._intake.emit(events.Connected(origin=self.origin))
                     self._ended = ""
                     await self._hold(stream, task_status)
@@ -148,6 +151,8 @@ class BigBrainBroker:
         if opened is None:
             return 0.0, reason, retry_after
         self._registered = False
+        line = named("connection.close", origin=self.origin)
+        self._log.debug("the stream from %s has ended: %s", self.origin, reason, extra=line)
         self._intake.emit(events.Disconnected(origin=self.origin, reason=reason))
         return anyio.current_time() - opened, reason, retry_after
 
@@ -189,7 +194,8 @@ class BigBrainBroker:
                 self._is_started = True
                 task_status.started()
             await self._forgotten.wait()
-            self._log.warning("%s has forgotten this neuron; registering again", self.origin)
+            line = named("connection.forgotten", origin=self.origin)
+            self._log.warning("%s has forgotten this neuron; registering again", self.origin, extra=line)
 
     async def _register(self) -> bool:
         """Post `register` until it is accepted. Returns whether there was anything to offer."""
@@ -215,8 +221,10 @@ class BigBrainBroker:
                 reason, retry_after = f"{reply.status} {reply.text}", reply.retry_after
                 self._check_refusal(reply.status, f"{self.origin} answered {reply.status} to register: {reply.text}")
             delay = retries.fail(retry_after)
-            if retries.is_telling:
-                self._log.warning("register not accepted by %s: %s; next in %.1f s", self.origin, reason, delay)
+            if retries.is_telling and self._fatal is None:
+                line = named("connection.register_not_accepted", origin=self.origin, delay=delay)
+                text = "register not accepted by %s: %s; next in %.1f s"
+                self._log.warning(text, self.origin, reason, delay, extra=line)
             await anyio.sleep(delay)
         return False
 
@@ -239,6 +247,8 @@ class BigBrainBroker:
                     return self._end_stream("the gateway closed the stream")
                 except TransportError as exc:
                     return self._end_stream(str(exc))
+                except NeuronError as exc:
+                    return self._fail(exc)
             if patience.cancelled_caught:
                 return self._end_stream(f"nothing came for {self._silence.limit:.0f} s")
             self._silence.heard(stream.comments, anyio.current_time())
@@ -263,7 +273,8 @@ class BigBrainBroker:
         self._handle(frame)
 
     def _drop(self, reason: str, size: int, lease_id: str | None, *, oversized: bool) -> None:
-        self._log.warning("dropped a frame of %d bytes from %s: %s", size, self.origin, reason)
+        line = named("frame.dropped", origin=self.origin, size=size, lease_id=lease_id)
+        self._log.warning("dropped a frame of %d bytes from %s: %s", size, self.origin, reason, extra=line)
         self._intake.emit(events.FrameDropped(origin=self.origin, reason=reason, size=size))
         if lease_id is None:
             return
@@ -295,7 +306,8 @@ class BigBrainBroker:
     def _note_registered(self, session_id: str | None, granted: Mapping[str, int | None]) -> None:
         effective = self._intake.grant(session_id, granted)
         listed = ", ".join(f"{name} x{limit}" for name, limit in effective.items())
-        self._log.info("registered with %s: %s", self.origin, listed or "nothing")
+        line = named("connection.registered", origin=self.origin, session_id=session_id, capabilities=dict(effective))
+        self._log.info("registered with %s: %s", self.origin, listed or "nothing", extra=line)
         self._intake.emit(events.Registered(origin=self.origin, session_id=session_id, capabilities=effective))
         if self._confirmed is not None:
             self._confirmed.set()

@@ -12,6 +12,8 @@ __all__ = ["main"]
 EXTRA = frozenset({"click", "hypercorn", "rich", "starlette"})
 """What the extra brings beyond the library."""
 
+INTERRUPTED = 130
+
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
@@ -19,6 +21,8 @@ def main() -> int:
         from .main import run_command  # noqa: PLC0415 - click may be missing
 
         return run_command(sys.argv[1:])
+    except KeyboardInterrupt:  # while the verbs are imported; later each has a handler of its own
+        return INTERRUPTED
     except ImportError as exc:
         missing = _missing_extra(exc)
         if missing is None:

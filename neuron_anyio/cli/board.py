@@ -41,8 +41,8 @@ class Board:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
-        self.completed = 0
-        self.failed = 0
+        self.completed: int = 0
+        self.failed: int = 0
 
     def apply(self, event: Event, now: float) -> str | None:
         """Take one event.

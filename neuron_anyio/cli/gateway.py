@@ -10,7 +10,9 @@ from typing import Any
 import anyio
 import click
 
-from .options import BACKEND, TOKEN, Seconds, Whole, apply, attempts, chosen_auth, example, log_level
+from neuron_anyio.logs import named
+
+from .options import BACKEND, TOKEN, Seconds, Whole, apply, attempts, chosen_token, example, log_level
 
 __all__ = ["LEASES", "PORT", "gateway"]
 
@@ -50,9 +52,10 @@ def gateway(host: str, port: int, backend: str, **options: Any) -> int:
 
     Its tasks live in memory. With a token it lets in only who brings it; a token file is read once, at the start.
     """
-    auth = chosen_auth()
+    auth = chosen_token()
     if auth is None and not _is_loopback(host):
-        logging.getLogger("neuron_anyio").warning("%s is open to everybody; give --token-file to lock it", host)
+        log, line = logging.getLogger("neuron_anyio"), named("gateway.is_open", host=host)
+        log.warning("%s is open to everybody; give --token-file to lock it", host, extra=line)
 
     async def main() -> int:
         from neuron_anyio.gateway.server import open_gateway  # noqa: PLC0415 - Starlette and a server: for this verb only

@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 from neuron_anyio.capability import Capability
+from neuron_anyio.logs import named
 from neuron_anyio.setup import capabilities_by_type
 
 from .problems import Wrong, one_line
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load", "watched_folder"]
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -43,18 +44,46 @@ def load(target: str) -> Loaded:
             directory, or the path of a `.py` file.
 
     Raises:
-        Wrong: there is no such module, it cannot be imported, or it has no capability of that name.
+        Wrong: there is no such module, it cannot be imported, or it has no capability of that name that can be offered.
     """
-    where, colon, attribute = target.partition(":")
-    if not where or (colon and not attribute):
-        raise Wrong(f"MODULE must be a module, or MODULE:NAME for some of its capabilities, not {target!r}")
-    module = _import_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_name(where)
+    where, attribute = _parts_of(target)
+    module = _import_file(Path(where)) if _is_file(where) else _import_name(where)
     found = _named(module, attribute) if attribute else _capabilities_of(module)
     try:
         capabilities_by_type(found)
     except ValueError as exc:
         raise Wrong(f"module {module.__name__!r}: {exc}; pick one with MODULE:NAME") from None
+    except TypeError as exc:
+        raise Wrong(f"module {module.__name__!r}: {one_line(str(exc))}") from None
     return Loaded(f"{module.__name__}-{attribute}" if attribute else module.__name__, found)
+
+
+def watched_folder(target: str) -> Path:
+    """Return the folder with the code of a target and what it imports from beside it; nothing is imported.
+
+    That is the whole package of a module in a package, else the folder of the module.
+
+    Raises:
+        Wrong: it names no module, or a file that is not there.
+    """
+    where, _ = _parts_of(target)
+    if _is_file(where):
+        root, parts = _place_of_file(Path(where))
+    else:
+        root, parts = Path.cwd(), where.split(".")
+    package = root / parts[0]
+    return package if (package / "__init__.py").is_file() else root
+
+
+def _parts_of(target: str) -> tuple[str, str]:
+    where, colon, attribute = target.partition(":")
+    if not where or (colon and not attribute):
+        raise Wrong(f"MODULE must be a module, or MODULE:NAME for some of its capabilities, not {target!r}")
+    return where, attribute
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py") or os.sep in where
 
 
 def _import_name(name: str) -> ModuleType:
@@ -65,17 +94,23 @@ def _import_name(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file under the name that it has for the modules beside it, so that worker processes find it too."""
+    root, parts = _place_of_file(path)
+    name = ".".join(parts)
+    module = _import(name, root)
+    if module.__file__ is None or Path(module.__file__).resolve() != path.resolve():
+        raise Wrong(f"{path} cannot be imported: {name!r} is another module; give the file another name")
+    return module
+
+
+def _place_of_file(path: Path) -> tuple[Path, list[str]]:
+    """Return the folder from which a file is imported, and the parts of its module's name."""
     file = path.resolve()
     if file.suffix != ".py" or not file.is_file():
         raise Wrong(f"there is no Python file {path}; give a module's name or the path of a .py file")
     root, parts = file.parent, [file.stem]
     while (root / "__init__.py").is_file():
         root, parts = root.parent, [root.name, *parts]
-    name = ".".join(parts)
-    module = _import(name, root)
-    if module.__file__ is None or Path(module.__file__).resolve() != file:
-        raise Wrong(f"{path} cannot be imported: {name!r} is another module; give the file another name")
-    return module
+    return root, parts
 
 
 def _import(name: str, root: Path) -> ModuleType:
@@ -96,7 +131,8 @@ def _import(name: str, root: Path) -> ModuleType:
 
 
 def _failed(name: str, error: Exception) -> Wrong:
-    logging.getLogger("neuron_anyio").debug("importing %s", name, exc_info=error)
+    line = named("command.import_failed", module_name=name)
+    logging.getLogger("neuron_anyio").debug("importing %s", name, exc_info=error, extra=line)
     text = one_line(" ".join([str(error), *getattr(error, "__notes__", ())]))
     return Wrong(f"module {name!r} raised {type(error).__name__} when it was imported{_place(error)}: {text}")
 

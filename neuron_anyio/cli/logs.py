@@ -6,9 +6,11 @@ import logging
 import sys
 import time
 
+from neuron_anyio.logs import JsonFormatter
+
 __all__ = ["set_up_logging"]
 
-CHATTY = ("httpx", "httpcore", "hypercorn", "hpack")
+CHATTY = ("httpx", "httpcore", "hypercorn", "hpack", "watchfiles")
 """Libraries whose INFO lines repeat what ours say."""
 
 
@@ -23,16 +25,17 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
 
-def set_up_logging(level: str) -> None:
-    """Log plain lines to stderr: time in UTC, level, message.
+def set_up_logging(level: str, form: str = "text") -> None:
+    """Log to stderr.
 
     Args:
         level: a level's name.
+        form: `text` for plain lines with time in UTC, level and message; `json` for those of `JsonFormatter`.
     """
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
+    plain = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    plain.converter = time.gmtime
     handler = _Stderr()
-    handler.setFormatter(formatter)
+    handler.setFormatter(JsonFormatter() if form == "json" else plain)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.root.level))

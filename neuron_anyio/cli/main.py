@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from neuron_anyio.errors import NeuronError
 from neuron_anyio.groups import alone
+from neuron_anyio.logs import named
 
+from .completion import completion
 from .describe import describe
 from .dev import dev
+from .enroll import enroll
 from .gateway import gateway
 from .problems import one_line
 from .run import run
+from .settings import equipped, place_of
 from .submit import submit
+from .top import control, top
 
 __all__ = ["cli", "run_command"]
 
@@ -28,12 +34,14 @@ def cli() -> None:
     """Serve capabilities to a gateway, and try them out.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, environment, module), 3 results were left undelivered,
-    130 and 143 forced by a second SIGINT or SIGTERM. Flags go before environment variables, these before defaults.
+    130 and 143 forced by a second SIGINT or SIGTERM. Flags go before environment variables, these before the
+    file of --config, that before defaults.
     """
 
 
-for verb in (run, dev, gateway, submit, describe):
-    cli.add_command(verb)
+for _verb in (run, dev, gateway, submit, describe, enroll, top, control):
+    cli.add_command(equipped(_verb))
+cli.add_command(completion)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -43,7 +51,7 @@ def run_command(arguments: Sequence[str]) -> int:
         ImportError: a package is missing; `cli.main` knows what to say of it.
     """
     try:
-        code = cli.main(list(arguments), prog_name="neuron-anyio", standalone_mode=False)
+        code = cli.main(list(arguments), prog_name="neuron-anyio", standalone_mode=False, obj=list(arguments))
     except Exception as exc:
         error = alone(exc)
         if isinstance(error, ImportError):
@@ -62,16 +70,26 @@ def _answer(error: BaseException) -> int:
             return INTERRUPTED
         case click.UsageError():
             path = "neuron-anyio" if error.ctx is None else error.ctx.command_path
-            return _say(f"{error.format_message().rstrip('.')}; see '{path} --help'", error.exit_code)
+            message = f"{error.format_message().rstrip('.')}{_origin(error)}"
+            return _say(f"{message}; see '{path} --help'", error.exit_code)
         case click.ClickException():
             return _say(error.format_message(), error.exit_code)
         case NeuronError():
             return _say(str(error), 1)
         case _:
-            logging.getLogger("neuron_anyio").debug("unexpected", exc_info=error)
+            logging.getLogger("neuron_anyio").debug("unexpected", exc_info=error, extra=named("command.broken"))
             return _say(f"{type(error).__name__}: {error} (LOG_LEVEL=debug shows where)", 1)
 
 
+def _origin(error: click.UsageError) -> str:
+    """Say that a wrong value is the file's of settings."""
+    if not isinstance(error, click.BadParameter) or error.ctx is None or error.param is None:
+        return ""
+    place = place_of(error.ctx, str(error.param.name))
+    return "" if place is None else f" ({place})"
+
+
 def _say(message: str, code: int) -> int:
-    click.echo(f"error: {one_line(message)}", err=True)
+    with suppress(OSError):  # who reads stderr may be gone, and the code still tells
+        click.echo(f"error: {one_line(message)}", err=True)
     return code

@@ -11,30 +11,37 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from click.core import ParameterSource
 
-from neuron_anyio.auth import token_file
+from neuron_anyio.auth import client_credentials, token_file
 from neuron_anyio.capability import Capability
 from neuron_anyio.config import Timing
+from neuron_anyio.health import probe_address
 from neuron_anyio.setup import checked_neuron_id
-from neuron_anyio.tokens import checked_token
+from neuron_anyio.tokens import Auth, checked_token
 from neuron_anyio.transports.http import checked_url
 
 from .loading import Loaded
 from .logs import set_up_logging
 from .problems import Wrong
+from .settings import place_of
 
 __all__ = [
     "BACKEND",
+    "CREDENTIALS",
     "GATEWAY_URL",
     "MODULE",
     "NEURON",
     "TOKEN",
     "Concurrency",
+    "Option",
     "Seconds",
     "Whole",
     "apply",
     "attempts",
+    "checked_health",
     "chosen_auth",
+    "chosen_token",
     "example",
+    "is_local",
     "log_level",
     "resized",
     "stable_neuron_id",
@@ -54,6 +61,9 @@ MOST_ATTEMPTS = 1_000
 
 MOST_AT_ONCE = 1_000_000
 """Far more than a process can run; what does not fit into a frame is far beyond."""
+
+SOURCES = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+"""Where a value may come from, the first that has one wins."""
 
 SHOWN = 40
 """Characters of a wrong value in an error: the rule that follows it must still be read."""
@@ -113,16 +123,35 @@ def _concurrencies(ctx: click.Context, param: click.Parameter, value: Sequence[s
 
 
 def _checked_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    del ctx, param
+    del param
+    if ctx.command.name == "run" and is_local(value):
+        return value
     try:
         return checked_url(value)
     except ValueError as exc:
         raise Wrong(f"--gateway-url: {exc}") from None
 
 
+def checked_health(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the address for probes."""
+    if value is not None:
+        try:
+            probe_address(value)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from None
+    return value
+
+
+def is_local(address: str) -> bool:
+    """Tell whether an address names a host program on this machine instead of a gateway."""
+    return address == "stdio:" or (address.startswith("unix:") and address != "unix:")
+
+
 def _log(ctx: click.Context, param: click.Parameter, value: str) -> None:
-    del ctx, param
-    set_up_logging(value)
+    # Called for each of the two options, and of use from the first one on: errors that follow are logged, too.
+    said: dict[str, str] = ctx.meta.setdefault(_log.__module__, {})
+    said[str(param.name)] = value
+    set_up_logging(said.get("log_level", "warning"), said.get("log_format", "text"))
 
 
 MODULE = click.argument("module", metavar="MODULE[:NAME]")
@@ -153,6 +182,15 @@ TOKEN: tuple[Option[Any], ...] = (
         metavar="PATH",
         help="File with the bearer token alone, on one line.",
     ),
+)
+
+CREDENTIALS = click.option(
+    "--credentials-file",
+    envvar="BIGBRAIN_CREDENTIALS_FILE",
+    show_envvar=True,
+    type=click.Path(path_type=str),
+    metavar="PATH",
+    help="What `enroll` has written: short-lived tokens are minted from it.",
 )
 
 BACKEND = click.option(
@@ -224,8 +262,20 @@ def attempts(text: str, default: int | None = None) -> Option[Any]:
 
 
 def log_level(default: str) -> Option[Any]:
-    """Return the option that sets up logging before anything else is looked at."""
-    return click.option(
+    """Return the options that set up logging before anything else is looked at."""
+    form = click.option(
+        "--log-format",
+        envvar="LOG_FORMAT",
+        show_envvar=True,
+        type=click.Choice(["text", "json"], case_sensitive=False),
+        default="text",
+        show_default=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_log,
+        help="How: lines for people, or one JSON object each.",
+    )
+    level = click.option(
         "--log-level",
         envvar="LOG_LEVEL",
         show_envvar=True,
@@ -237,6 +287,7 @@ def log_level(default: str) -> Option[Any]:
         callback=_log,
         help="What is logged to stderr.",
     )
+    return lambda function: level(form(function))
 
 
 def example(line: str) -> str:
@@ -244,23 +295,43 @@ def example(line: str) -> str:
     return f"\b\nExample:\n  {line}"
 
 
-def chosen_auth() -> str | Callable[[], str] | None:
-    """Return what the current command's `--token` and `--token-file` say; a flag goes before the environment.
+def chosen_auth() -> Auth | None:
+    """Return what the current command's options for tokens say, minted ones included."""
+    path = _chosen("token", "token_file", "credentials_file").get("credentials_file")
+    return chosen_token() if path is None else client_credentials(path)
+
+
+def chosen_token() -> str | Callable[[], str] | None:
+    """Return what the current command's options for a token say.
 
     Raises:
-        Wrong: both were given in the same way, or the token cannot be used. Never shows it.
+        Wrong: two were given in the same way, or the token cannot be used. Never shows it.
     """
+    for name, value in _chosen("token", "token_file").items():
+        label = _label(name)
+        return _read_token_file(value, label) if name == "token_file" else _read_token(value, label)
+    return None
+
+
+def _chosen(*names: str) -> dict[str, str]:
+    """Return the one option of these that counts, by its name: flags, then the environment, then the file."""
     context = click.get_current_context()
-    given = {name: context.params[name] for name in ("token", "token_file") if context.params[name] is not None}
-    flags = [name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    chosen = flags or list(given)
+    given = {name: context.params[name] for name in names if context.params.get(name) is not None}
+    by_source = [[name for name in given if context.get_parameter_source(name) is source] for source in SOURCES]
+    chosen = next((names for names in by_source if names), list[str]())
     if len(chosen) > 1:
-        raise Wrong("both a token and a token file are given; leave out one of them")
-    if not chosen:
-        return None
-    (name,) = chosen
-    label = f"--{name.replace('_', '-')}" if flags else f"BIGBRAIN_{name.upper()}"
-    return _read_token_file(given[name], label) if name == "token_file" else _read_token(given[name], label)
+        labels = " and ".join(f"a {name.replace('_', ' ')}" for name in chosen)
+        raise Wrong(f"both {labels} are given; leave out one of them")
+    return {name: given[name] for name in chosen}
+
+
+def _label(name: str) -> str:
+    """Return how an option was given, for an error."""
+    context = click.get_current_context()
+    flag, place = f"--{name.replace('_', '-')}", place_of(context, name)
+    if place is not None:
+        return f"{place}: {flag.removeprefix('--')}"
+    return flag if context.get_parameter_source(name) is ParameterSource.COMMANDLINE else f"BIGBRAIN_{name.upper()}"
 
 
 def _read_token_file(path: str, label: str) -> Callable[[], str]:

@@ -11,9 +11,10 @@ import click
 
 from neuron_anyio.client import GatewayClient, NeuronStatus, TaskStatus
 from neuron_anyio.errors import AuthenticationFailed
+from neuron_anyio.logs import named
 
 from .documents import compact, read_document
-from .options import GATEWAY_URL, TOKEN, Seconds, apply, attempts, chosen_auth, example, log_level
+from .options import CREDENTIALS, GATEWAY_URL, TOKEN, Seconds, apply, attempts, chosen_auth, example, log_level
 from .problems import Failure
 from .screen import Screen, open_screen
 from .wording import ending, standing
@@ -45,6 +46,7 @@ _log = logging.getLogger("neuron_anyio")
     click.option("--idempotency-key", metavar="KEY", help="The same key finds the same task again."),
     GATEWAY_URL,
     *TOKEN,
+    CREDENTIALS,
     log_level("warning"),
 )
 def submit(type: str, json: str, gateway_url: str, **options: Any) -> int:  # noqa: A002 - the option's name
@@ -96,7 +98,7 @@ class _Request:
             if unknown and waits:
                 raise Failure(f"{unknown}; start one, or wait for one with --allow-unknown")
             if unknown:
-                _log.warning("%s; the task waits for one", unknown)
+                _log.warning("%s; the task waits for one", unknown, extra=named("command.task_waits"))
         status = await client.submit(
             self._kind,
             self._document,

@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from neuron_anyio.logs import named
+
 from .caller_routes import CallerRoutes
 from .gateway import Gateway
 from .neuron_routes import NeuronRoutes
@@ -21,7 +23,7 @@ from .replies import json_reply, problem_reply
 
 __all__ = ["create_app"]
 
-log = logging.getLogger("neuron_anyio.gateway")
+log: logging.Logger = logging.getLogger("neuron_anyio.gateway")
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -112,5 +114,6 @@ def _failed(request: Request, error: Exception) -> Response:
     while frames is not None and frames.tb_next is not None:
         frames = frames.tb_next
     where = "" if frames is None else f" at {frames.tb_frame.f_code.co_filename}:{frames.tb_lineno}"
-    log.error("%s %s failed: %s%s", request.method, request.url.path, type(error).__name__, where)
+    line = named("gateway.request_failed", method=request.method, error=type(error).__name__)
+    log.error("%s %s failed: %s%s", request.method, request.url.path, type(error).__name__, where, extra=line)
     return problem_reply(problem(500, "internal-error", "the gateway failed; its log says where"))

@@ -56,9 +56,9 @@ class Book:
     )
 
     def __init__(self, store: Store, bounds: Bounds) -> None:
-        self.store = store
+        self.store: Store = store
         self.counts: Counter[State] = Counter()
-        self.sequence = 0
+        self.sequence: int = 0
         self._bounds = bounds
         self._open: Counter[tuple[str, State]] = Counter()
         self._open_bytes = 0

@@ -16,8 +16,9 @@ from neuron_anyio.statuses import TaskStatus
 
 from .event_stream import EventStream
 from .gateway import Gateway
+from .posts import check_readable
 from .problems import Refused, problem
-from .replies import authenticated, check_readable, decoded, json_reply, read_body
+from .replies import authenticated, decoded, json_reply, read_body
 from .streams import Watch, event
 from .tasks import State, Submission
 

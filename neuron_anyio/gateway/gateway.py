@@ -93,7 +93,7 @@ class Gateway:
             raise ValueError(f"keep_alive must be a number of seconds above 0, not {keep_alive!r}")
         self.url = ""
         self.app: ASGIApp | None = None
-        self.ledger = GatewayLedger(
+        self.ledger: GatewayLedger = GatewayLedger(
             new_id=_new_id,
             wall=lambda: datetime.now(UTC),
             max_attempts=max_attempts,
@@ -102,10 +102,10 @@ class Gateway:
             store=store,
             bounds=bounds,
         )
-        self.authenticator = Authenticator(auth)
+        self.authenticator: Authenticator = Authenticator(auth)
         self.keep_alive = keep_alive
         self.body_bytes = body_bytes
-        self.is_running = False
+        self.is_running: bool = False
         self._stream_bytes = stream_bytes
         self._streams: dict[str, Outbox] = {}
         self._watches: dict[str | None, set[Watch]] = {}

@@ -65,8 +65,8 @@ class GatewayLedger:
         self._wall = wall
         self._max_attempts = max_attempts
         self._timers: Schedule[tuple[str, ...], float] = Schedule()
-        self.roster = Roster()
-        self.book = Book(MemoryStore() if store is None else store, bounds)
+        self.roster: Roster = Roster()
+        self.book: Book = Book(MemoryStore() if store is None else store, bounds)
         self._leasing = Leasing(
             new_id=new_id,
             wall=wall,

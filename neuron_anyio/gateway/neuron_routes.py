@@ -6,17 +6,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from neuron_anyio.codec import decode_neuron_frame
-from neuron_anyio.errors import FrameError
-
 from .event_stream import EventStream
 from .gateway import Gateway
+from .posts import POSTS, take_post
 from .problems import Refused, problem
-from .replies import authenticated, check_readable, json_reply, read_body
+from .replies import authenticated, json_reply, read_body
 
 __all__ = ["NeuronRoutes"]
-
-POSTS = frozenset({"register", "update-capability", "heartbeat", "ack", "nack", "progress"})
 
 
 class NeuronRoutes:
@@ -45,15 +41,5 @@ class NeuronRoutes:
             raise HTTPException(404)
         principal = await authenticated(self._gateway, request)
         body = await read_body(request, self._gateway.body_bytes)
-        try:
-            frame = decode_neuron_frame(body)
-        except FrameError as error:
-            raise Refused(problem(400, "invalid-frame", str(error))) from None
-        for name in ("output", "details", "data"):
-            if (value := getattr(frame, name, None)) is not None:
-                check_readable(value, f"{frame.type}: {name}", code="invalid-frame")
-        if frame.type != kind:
-            detail = f"type is {frame.type!r}; post it to /neuron/{frame.type}"
-            raise Refused(problem(400, "wrong-route", detail))
-        await self._gateway.handle(frame, principal)
+        await take_post(self._gateway, kind, body, principal)
         return json_reply({"ok": True})

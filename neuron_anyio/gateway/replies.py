@@ -9,17 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .gateway import Gateway
+from .posts import check_size
 from .principals import Principal
 from .problems import PROBLEM_TYPE, Problem, Refused, problem
 
-__all__ = ["authenticated", "check_readable", "decoded", "json_reply", "problem_reply", "read_body"]
+__all__ = ["authenticated", "decoded", "json_reply", "problem_reply", "read_body"]
 
 DISCARD = 4
 """So many times the allowed size of a body is read and thrown away, for the sender to see why it was refused: a reply
 that overtakes an upload is often lost with its connection."""
-
-SPARE_LEVELS = 100
-"""Nesting that must be left over where JSON is taken: its readers see it inside a frame, and from a deeper stack."""
 
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
@@ -69,8 +67,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             chunks.clear()
             if size > limit * DISCARD:
                 break
-    if size > limit:
-        raise Refused(problem(413, "body-too-large", f"the body is longer than the {limit} bytes allowed here"))
+    check_size(size, limit)
     body = b"".join(chunks)
     try:
         if not body.isascii():
@@ -95,23 +92,3 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Refused(problem(400, "not-json", detail)) from None
     except RecursionError:
         raise Refused(problem(400, "not-json", "the body is nested too deeply")) from None
-
-
-def check_readable(value: Any, name: str, *, code: str) -> None:
-    """Refuse what is JSON by its grammar, and yet no reader's: it would spoil each frame and listing that it is in.
-
-    Args:
-        value: decoded, or `msgspec.Raw`.
-        name: of the member that holds it.
-        code: of the refusal.
-
-    Raises:
-        Refused: a number that is no finite float, like 1e999, or too many levels.
-    """
-    try:
-        msgspec.json.decode(b"[" * SPARE_LEVELS + _encoder.encode(value) + b"]" * SPARE_LEVELS)
-    except RecursionError:
-        raise Refused(problem(400, code, f"{name} is nested too deeply to be read; send it flatter")) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = f"{name} is not readable as JSON: a number is out of range, like 1e999; send it as a string"
-        raise Refused(problem(400, code, detail)) from None

@@ -36,12 +36,12 @@ class LiveLease:
     __slots__ = ("expires_at", "lease_id", "progress", "session", "slots", "task_id", "ttl")
 
     def __init__(self, lease_id: str, task_id: str, slots: Slots, *, ttl: float, expires_at: datetime) -> None:
-        self.lease_id = lease_id
-        self.task_id = task_id
-        self.slots = slots
+        self.lease_id: str = lease_id
+        self.task_id: str = task_id
+        self.slots: Slots = slots
         self.session: Session | None = None
-        self.ttl = ttl
-        self.expires_at = expires_at
+        self.ttl: float = ttl
+        self.expires_at: datetime = expires_at
         self.progress: Progressed | None = None
 
 
@@ -61,13 +61,13 @@ class Slots:
     __slots__ = ("give_backs", "leases", "neuron", "offer", "rests_until", "served", "type")
 
     def __init__(self, neuron: Neuron, capability: str) -> None:
-        self.neuron = neuron
-        self.type = capability
+        self.neuron: Neuron = neuron
+        self.type: str = capability
         self.offer: CapabilityOffer | None = None
         self.leases: dict[str, LiveLease] = {}
-        self.rests_until = float("-inf")
-        self.give_backs = 0
-        self.served = 0
+        self.rests_until: float = float("-inf")
+        self.give_backs: int = 0
+        self.served: int = 0
 
     @property
     def free(self) -> int:
@@ -97,11 +97,11 @@ class Session:
     __slots__ = ("draining", "principal", "registered", "session_id", "since")
 
     def __init__(self, session_id: str, principal: Principal, since: datetime) -> None:
-        self.session_id = session_id
-        self.principal = principal
-        self.since = since
-        self.registered = False
-        self.draining = False
+        self.session_id: str = session_id
+        self.principal: Principal = principal
+        self.since: datetime = since
+        self.registered: bool = False
+        self.draining: bool = False
 
 
 class Neuron:
@@ -118,7 +118,7 @@ class Neuron:
     __slots__ = ("neuron_id", "offered", "owner", "session", "slots")
 
     def __init__(self, neuron_id: str) -> None:
-        self.neuron_id = neuron_id
+        self.neuron_id: str = neuron_id
         self.owner: str | None = None
         self.session: Session | None = None
         self.offered: dict[str, CapabilityOffer] = {}

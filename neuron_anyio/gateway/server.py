@@ -17,6 +17,7 @@ import anyio
 
 from neuron_anyio.backoff import Backoff
 from neuron_anyio.errors import NeuronError
+from neuron_anyio.logs import named
 from neuron_anyio.taskgroups import body_task_group
 
 from .book import Bounds
@@ -45,7 +46,7 @@ GRACE = 0.4
 LAST = 0.4
 """Seconds that the server has to see that the connections of those who did not were shut down."""
 
-log = logging.getLogger("neuron_anyio.gateway.http")
+log: logging.Logger = logging.getLogger("neuron_anyio.gateway.http")
 
 
 class BindError(NeuronError):
@@ -117,16 +118,18 @@ def _server() -> tuple[Callable[..., Awaitable[None]], Any]:
     on_trio = (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run()
     try:
         import_module("starlette")
-        serve: Any = import_module("hypercorn.trio" if on_trio else "hypercorn.asyncio").serve
+        backend = "hypercorn.trio" if on_trio else "hypercorn.asyncio"
+        serve: Any = import_module(backend).serve
         config: Any = import_module("hypercorn.config").Config()
         _allow_http1_only(import_module("hypercorn.protocol.h11").H11Protocol)
+        _allow_prompt_close(import_module(f"{backend}.tcp_server").TCPServer)
     except ImportError as error:
         missing = error.name or "a package"
         remedy = "pip install 'neuron-anyio[gateway]'"
         raise ImportError(f"the gateway needs {missing}, which is not installed: {remedy}", name=error.name) from error
     if log.level == logging.NOTSET:
         log.setLevel(logging.WARNING)  # at INFO the server greets, naming a key that is not its own to handle
-    config.http1_only = True
+    config.http1_only = config.prompt_close = True
     config.errorlog = log
     config.accesslog = None
     config.backlog = BACKLOG
@@ -153,6 +156,25 @@ def _allow_http1_only(protocol: Any) -> None:
 
     setattr(check_unless_http1_only, "is_ours", True)  # noqa: B010 - functions have no such attribute to a type checker
     protocol._check_protocol = check_unless_http1_only  # noqa: SLF001 - as above
+
+
+def _allow_prompt_close(server: Any) -> None:
+    """Let servers whose configuration says so end a connection when its client has closed it.
+
+    The server waits for the next request all the same, as long as for any idle client, with a socket and three tasks.
+    """
+    read = server._read_data  # noqa: SLF001 - there is no public place
+    if getattr(read, "is_ours", False):
+        return
+
+    async def read_until_closed(self: Any) -> None:
+        await read(self)
+        if getattr(self.config, "prompt_close", False):
+            self._idle_timeout = self._initiate_server_close  # where an answer is still under way it is idle once more
+            await self.idle_task.stop()
+
+    setattr(read_until_closed, "is_ours", True)  # noqa: B010 - functions have no such attribute to a type checker
+    server._read_data = read_until_closed  # noqa: SLF001 - as above
 
 
 @asynccontextmanager
@@ -187,7 +209,7 @@ async def _served(
                 with anyio.move_on_after(LAST, shield=True) as last:
                     await done.wait()
                 if last.cancelled_caught:
-                    log.warning("the server did not end by itself and is cut off")
+                    log.warning("the server did not end by itself and is cut off", extra=named("gateway.cut_off"))
                     for scope in serving:
                         scope.cancel()
 

@@ -34,7 +34,7 @@ class Outbox:
         self._parts: list[bytes] = []
         self._size = 0
         self._wakeup = Wakeup()
-        self.finished = False
+        self.finished: bool = False
         self.abort: Callable[[], None] | None = None
 
     def put(self, data: bytes) -> bool:

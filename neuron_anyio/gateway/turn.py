@@ -39,9 +39,9 @@ class Turn:
         self.closed: list[str] = []
         self.changed: dict[str, None] = {}
         self.problem: Problem | None = None
-        self.session_id = ""
+        self.session_id: str = ""
         self.task: Task | None = None
-        self.created = False
+        self.created: bool = False
 
     def send(self, session_id: str, frame: ServerFrame) -> None:
         """Add a frame."""

@@ -49,7 +49,7 @@ class FaultBroker:
     later: Later
 
     def __init__(self, fault: Fault, *, lease_ttl: float) -> None:
-        self.book = Book()
+        self.book: Book = Book()
         self.deed: Deed | None = fault.deed
         self.struck: Counter[str] = Counter()
         self.stream: EventStream | None = None

@@ -44,7 +44,7 @@ class FaultGateway:
     """
 
     def __init__(self, fault: Fault, *, lease_ttl: float) -> None:
-        self.fault = fault
+        self.fault: Fault = fault
         self._broker = FaultBroker(fault, lease_ttl=lease_ttl)
         self._http = FaultHttp(self._broker)
         self._server = self._broker.server = Server(self._http.serve)

@@ -98,7 +98,7 @@ class HttpTransport:
         log: logging.Logger | None = None,
     ) -> None:
         self._url = checked_url(url)
-        self.origin = origin_of(self._url)
+        self.origin: str = origin_of(self._url)
         self._credentials = Credentials(auth, patience=timing.request)
         self._http_client = http_client
         self._ssl_context = ssl_context

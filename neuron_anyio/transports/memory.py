@@ -50,7 +50,7 @@ class MemoryTransport:
             if error is not None:
                 self._stream.send_nowait(error)
             self._stream.close()
-            self._stream = None
+            self._stream = self.neuron_id = None
 
     async def wait_subscribed(self) -> None:
         """Wait until a neuron has the stream open."""

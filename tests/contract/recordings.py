@@ -107,9 +107,9 @@ class Replay(HttpGateway):
         settled = {frame["leaseId"] for frame in frames if frame["type"] in ("ack", "nack")}
         return (
             len(self.gets) >= counted.count("GET")
-            and len(self.of("register")) >= counted.count("register")
-            and len(self.of("update-capability")) >= counted.count("update-capability")
-            and settled <= {frame["leaseId"] for frame in self.of("ack", "nack")}
+            and len(self.posted("register")) >= counted.count("register")
+            and len(self.posted("update-capability")) >= counted.count("update-capability")
+            and settled <= {frame["leaseId"] for frame in self.posted("ack", "nack")}
         )
 
     @staticmethod
@@ -127,7 +127,7 @@ class Replay(HttpGateway):
         """Wait until these leases are settled; return the first ack or nack of each."""
         found: dict[str, dict[str, Any]] = {}
         for lease_id in lease_ids:
-            found[lease_id] = await self.result(lease_id)
+            found[lease_id] = await self.wait_result(lease_id)
         return found
 
     async def said_all(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import struct
 import sys
 import threading
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from anyio.abc import SocketAttribute
 
 from neuron_anyio.errors import NeuronError
 from neuron_anyio.gateway import BindError, Gateway, MemoryStore, open_gateway
@@ -151,6 +153,33 @@ async def test_no_descriptor_is_left_behind() -> None:
         for _ in range(3):
             await once()
         assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    "request_", ["", "GET /livez HTTP/1.1\r\n\r\n", "GET /neuron/events?neuronId=n HTTP/1.1\r\n\r\n"]
+)
+@pytest.mark.parametrize("way", ["close", "half-close", "reset"])
+async def test_a_connection_ends_when_its_client_has_closed_it(request_: str, way: str) -> None:
+    with anyio.fail_after(10):
+        async with open_gateway() as gateway:
+            port = int(gateway.url.rsplit(":", 1)[1])
+            async with httpx.AsyncClient() as http:
+                await http.get(f"{gateway.url}/livez")  # now the server has all its tasks
+            await anyio.sleep(0.1)
+            before = len(anyio.get_running_tasks())
+            for _ in range(3):
+                async with await anyio.connect_tcp("127.0.0.1", port) as client:
+                    if request_:
+                        await client.send(request_.replace("\r\n", "\r\nHost: here\r\n", 1).encode())
+                    if way == "half-close":
+                        await client.send_eof()
+                    if request_:
+                        assert (await client.receive()).startswith(b"HTTP/1.1 200")
+                    if way == "reset":
+                        linger = struct.pack("ii", 1, 0)
+                        client.extra(SocketAttribute.raw_socket).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            while len(anyio.get_running_tasks()) > before:  # noqa: ASYNC110 - tasks tell nobody when they end
+                await anyio.sleep(0.01)
 
 
 async def test_the_server_says_nothing_on_a_good_day(caplog: pytest.LogCaptureFixture, capfd: Any) -> None:

@@ -23,8 +23,8 @@ from neuron_anyio import (
     capability,
     open_neuron,
 )
+from neuron_anyio.testing.steered_handler import SteeredHandler
 from tests.contract.recordings import Recording, Replay, normalised
-from tests.runtime.handlers import Steered
 from tests.runtime.http1_server import serving
 from tests.runtime.http_gateway import bearer
 
@@ -54,8 +54,8 @@ def echo(**options: Any) -> Callable[[Callable[..., Any]], Handler]:
     return capability("core/echo", **options)
 
 
-def steered(**options: Any) -> Steered:
-    return Steered("core/echo", **options)
+def steered(**options: Any) -> SteeredHandler:
+    return SteeredHandler("core/echo", **options)
 
 
 async def playing(name: str, handler: Handler, *lease_ids: str, **options: Any) -> tuple[Recording, Replay]:
@@ -82,8 +82,8 @@ def check_same(recording: Recording, gateway: Replay) -> None:
 
 def verdicts(gateway: Replay) -> dict[str, tuple[str, ...]]:
     """Return kind and code of each nack, and of each ack its type, by lease."""
-    found = {frame["leaseId"]: frame for frame in gateway.of("ack", "nack")}
-    assert len(found) == len(gateway.of("ack", "nack"))
+    found = {frame["leaseId"]: frame for frame in gateway.posted("ack", "nack")}
+    assert len(found) == len(gateway.posted("ack", "nack"))
     return {
         lease_id: ("ack",) if frame["type"] == "ack" else (frame["kind"], frame["code"])
         for lease_id, frame in found.items()
@@ -104,11 +104,11 @@ async def test_02_progress() -> None:
         @echo()
         async def handler(_: Any, ctx: LeaseContext) -> Any:
             ctx.progress(percent=0, message="start")
-            await gateway.wait("progress")
+            await gateway.wait_posted("progress")
             ctx.progress(percent=33.3, data={"rows": 12, "x": None})
-            await gateway.wait("progress", count=2)
+            await gateway.wait_posted("progress", count=2)
             ctx.progress(message="only")
-            await gateway.wait("progress", count=3)
+            await gateway.wait_posted("progress", count=3)
             ctx.progress(percent=150)  # clamped, and overtaken by the next
             ctx.progress(percent=100, message="")
             return {"ok": True}
@@ -128,7 +128,7 @@ async def test_03_a_handler_that_fails_for_good() -> None:
 
     recording, gateway = await playing("03", handler, "l1", "l2")
     check_same(recording, gateway)
-    assert [nack["reason"] for nack in gateway.of("nack")] == ["invalid API key", "no code given"]
+    assert [nack["reason"] for nack in gateway.posted("nack")] == ["invalid API key", "no code given"]
 
 
 async def test_04_a_handler_that_raises() -> None:
@@ -140,7 +140,7 @@ async def test_04_a_handler_that_raises() -> None:
 
     recording, gateway = await playing("04", handler, "l1", "l2", "l3", "l4")
     check_same(recording, gateway)
-    for ours, theirs in zip(gateway.of("nack"), recording.of("nack"), strict=True):
+    for ours, theirs in zip(gateway.posted("nack"), recording.of("nack"), strict=True):
         assert theirs["reason"] in ours["reason"]
 
 
@@ -192,7 +192,7 @@ async def test_08_output_schemas_and_an_output_of_null() -> None:
     recorded = list(map(normalised, recording.frames))
     recorded[-1]["output"] = None  # the recorded neuron left it out
     assert list(map(normalised, gateway.posts)) == recorded
-    assert "output" in gateway.of("ack")[-1]
+    assert "output" in gateway.posted("ack")[-1]
 
 
 async def test_09_refused_tokens_are_renewed() -> None:
@@ -213,7 +213,7 @@ async def test_10_streams_that_end_break_and_are_refused() -> None:
     async with replayed("10") as (recording, gateway), anyio.create_task_group() as group:
         group.start_soon(gateway.play)
         async with neuron(gateway, handler):
-            await gateway.wait("register", count=3)
+            await gateway.wait_posted("register", count=3)
     check_same(recording, gateway)
 
 
@@ -247,9 +247,9 @@ async def test_12_a_changed_limit_is_told_and_kept() -> None:
         group.start_soon(gateway.play)
         async with neuron(gateway, handler) as running:
             await running.update_capability("core/echo", concurrency=5)
-            await gateway.wait("update-capability")
+            await gateway.wait_posted("update-capability")
             await running.update_capability("core/echo", concurrency=1)
-            await gateway.wait("register", count=2)
+            await gateway.wait_posted("register", count=2)
     check_same(recording, gateway)
 
 
@@ -260,18 +260,18 @@ async def test_13_heartbeats_list_what_runs() -> None:
         async with neuron_while(gateway, handler, group, timing=timing):
             await gateway.play()
             await handler.wait_started()
-            await gateway.wait("heartbeat", count=len(gateway.of("heartbeat")) + 3)
+            await gateway.wait_posted("heartbeat", count=len(gateway.posted("heartbeat")) + 3)
             handler.finish("l1", lambda _: {"lease": "l1"})
             handler.finish("l2", lambda _: {"lease": "l2"})
             await gateway.settled("l1", "l2")
-            await gateway.wait("heartbeat", count=len(gateway.of("heartbeat")) + 2)
-    seen = [[(entry["leaseId"], entry["taskId"]) for entry in beat["inFlight"]] for beat in gateway.of("heartbeat")]
+            await gateway.wait_posted("heartbeat", count=len(gateway.posted("heartbeat")) + 2)
+    seen = [[(entry["leaseId"], entry["taskId"]) for entry in beat["inFlight"]] for beat in gateway.posted("heartbeat")]
     assert seen.count([("l1", "t-l1")]) >= 3
     assert seen[-1] == []
-    running = [beat for beat in gateway.of("heartbeat") if beat["inFlight"]]
+    running = [beat for beat in gateway.posted("heartbeat") if beat["inFlight"]]
     assert len({beat["inFlight"][0]["startedAt"][:19] for beat in running}) <= 2  # one moment, told again
     assert running[0].keys() == recording.of("heartbeat")[0].keys()
-    assert list(map(normalised, gateway.of("ack"))) == list(map(normalised, recording.of("ack")))
+    assert list(map(normalised, gateway.posted("ack"))) == list(map(normalised, recording.of("ack")))
 
 
 async def test_14_a_lease_that_nobody_can_run_goes_back() -> None:
@@ -305,8 +305,8 @@ async def test_16_a_revoked_capability_is_not_run_and_a_final_disconnect_is_fina
     assert caught.value.code == "GOING_AWAY"
     assert verdicts(gateway)["l1"] == ("retryable", "CAPABILITY_REVOKED")
     assert not handler.started
-    assert not gateway.of("ack")
-    assert (len(gateway.gets), len(gateway.of("register"))) == (1, 1)
+    assert not gateway.posted("ack")
+    assert (len(gateway.gets), len(gateway.posted("register"))) == (1, 1)
 
 
 async def test_17_a_namespace_that_is_refused_is_an_error() -> None:
@@ -342,7 +342,7 @@ async def play_as_far_as_it_goes(gateway: Replay) -> None:
 
 @asynccontextmanager
 async def neuron_while(
-    gateway: Replay, handler: Steered, group: anyio.abc.TaskGroup, **options: Any
+    gateway: Replay, handler: SteeredHandler, group: anyio.abc.TaskGroup, **options: Any
 ) -> AsyncGenerator[None]:
     """Run a neuron whose first part of the stream is played while it enters."""
     group.start_soon(gateway.play, 1)

@@ -19,6 +19,11 @@ MODULES = {
         "from neuron_anyio import capability\n\n@capability('a/b')\nasync def first(value): ...\n\n"
         "second = first.with_options(concurrency=2)\n"
     ),
+    "unknown_type": "from neuron_anyio import capability\n\n@capability('a/b')\nasync def f(value: 'Later'): ...\n",
+    "unbound": (
+        "from neuron_anyio import capability\n\nclass W:\n    @capability('a/b')\n    async def f(self, value): ...\n\n"
+        "unbound = W.f\n"
+    ),
     "empty": "number = 1\nnothing = []\n",
     "raises": "def load():\n    raise LookupError('no such\\nmodel')\n\nload()\n",
     "needs": "import a_package_that_is_not_there\n",
@@ -51,6 +56,8 @@ TABLE = [
     Bad("type without a namespace", "describe no_namespace", 2, r"module 'no_namespace' raised ValueError when it was imported \(no_namespace\.py:4\): capability 'fetch': the type must be namespaced, .* for example 'examples/http\.fetch'"),
     Bad("concurrency 0", "describe no_slots", 2, r"module 'no_slots' raised ValueError when it was imported \(no_slots\.py:3\): capability 'a/b': concurrency must be a whole number, 1 or more, not 0"),
     Bad("a type twice", "describe twice", 2, r"module 'twice': capabilities: type 'a/b' occurs twice; each type has one handler; pick one with MODULE:NAME"),
+    Bad("an annotation that is nowhere", "describe unknown_type", 2, r"module 'unknown_type': capability 'a/b': the parameter 'value' is annotated 'Later', and name 'Later' is not defined; define it or import it in that module, outside `if TYPE_CHECKING`"),
+    Bad("a method without its instance", "describe unbound:unbound", 2, r"module 'unbound': capabilities: f is a method without its instance; give W\(\.\.\.\)\.f"),
     Bad("no such module", "describe nowhere", 2, r"there is no module 'nowhere' in \S+ or among what is installed; give a name that can be imported from there, or the path of a \.py file"),
     Bad("no such submodule", "describe worker.deeper", 2, r"there is no module 'worker\.deeper' in .* file"),
     Bad("no such file", "describe no/where.py", 2, r"there is no Python file no/where\.py; give a module's name or the path of a \.py file"),
@@ -88,11 +95,11 @@ TABLE = [
     Bad("concurrency of nothing", f"{RUN} {{closed}} --concurrency a/b=2", 2, r"--concurrency: no capability 'a/b' in the module; it has examples/deaf, .*"),
     Bad("concurrency that is no number", f"{RUN} {{closed}} --concurrency examples/fails=many", 2, r".*--concurrency.*: 'examples/fails=many' is neither TYPE=N nor N, with N a whole number from 1 to 1000000; see .*"),
     Bad("concurrency 0 by option", f"{RUN} {{closed}} --concurrency 0", 2, r".*--concurrency.*: '0' is neither .*"),
-    Bad("no heartbeat", f"{RUN} {{closed}} --heartbeat 0", 2, r".*'--heartbeat': '0' is not a number of seconds above 0 and up to 31622400; see .*"),
-    Bad("a heartbeat that is no number", f"{RUN} {{closed}} --heartbeat nan", 2, r".*'--heartbeat': 'nan' is not a number of seconds above 0 and up to 31622400; see .*"),
-    Bad("a drain below 0", f"{RUN} {{closed}} --drain -1", 2, r".*'--drain': '-1' is not a number of seconds from 0 up to 31622400; see .*"),
-    Bad("a lease without end", "gateway --port 0 --lease-ttl inf", 2, r".*'--lease-ttl': 'inf' is not a number of seconds above 0 and up to 31622400; see .*"),
-    Bad("a time-out that is no number", "submit a/b 1 --gateway-url {closed} --timeout nan", 2, r".*'--timeout': 'nan' is not a number of seconds above 0 and up to 31622400; see .*"),
+    Bad("no heartbeat", f"{RUN} {{closed}} --heartbeat 0", 2, r".*'--heartbeat' \(env var: '\w+'\): '0' is not a number of seconds above 0 and up to 31622400; see .*"),
+    Bad("a heartbeat that is no number", f"{RUN} {{closed}} --heartbeat nan", 2, r".*'--heartbeat' \(env var: '\w+'\): 'nan' is not a number of seconds above 0 and up to 31622400; see .*"),
+    Bad("a drain below 0", f"{RUN} {{closed}} --drain -1", 2, r".*'--drain' \(env var: '\w+'\): '-1' is not a number of seconds from 0 up to 31622400; see .*"),
+    Bad("a lease without end", "gateway --port 0 --lease-ttl inf", 2, r".*'--lease-ttl' \(env var: '\w+'\): 'inf' is not a number of seconds above 0 and up to 31622400; see .*"),
+    Bad("a time-out that is no number", "submit a/b 1 --gateway-url {closed} --timeout nan", 2, r".*'--timeout' \(env var: '\w+'\): 'nan' is not a number of seconds above 0 and up to 31622400; see .*"),
     Bad("a concurrency with too many digits", f"{RUN} {{closed}} --concurrency {'9' * 5000}", 2, r".*--concurrency.*: '9{40}…' is neither TYPE=N nor N, with N a whole number from 1 to 1000000; see .*"),
     Bad("empty neuron id", f"{RUN} {{closed}} --neuron-id ''", 2, r"--neuron-id is empty; leave it out, or give a name"),
     Bad("unknown log level", f"{RUN} {{closed}} --log-level loud", 2, r".*'--log-level'.*'loud' is not one of 'debug', .*"),

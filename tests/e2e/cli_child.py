@@ -90,7 +90,9 @@ pair = [upper, in_thread]
 
 def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment without the command's own variables; warnings are errors."""
-    kept = {name: value for name, value in os.environ.items() if name not in OWN}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in OWN and not name.startswith("NEURON_ANYIO_")
+    }
     return {**kept, "PYTHONWARNINGS": "error", "TERM": "xterm-256color", "COLUMNS": "200", **changes}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shlex
@@ -85,6 +86,22 @@ def test_D4_bad_input_is_one_line_that_says_what_is_wrong_and_what_to_do(
     assert WRONG_TOKEN not in done.stderr
 
 
+def test_D4_wrong_usage_is_2_where_nobody_reads_stderr(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [SCRIPT, "describe", "nowhere"]
+    with os.fdopen(writer, "wb") as stderr:
+        done = subprocess.run(command, cwd=folder, env=environment(), stderr=stderr, check=False, timeout=30)
+    assert done.returncode == 2
+
+
+def test_D4_an_interrupt_while_the_verbs_are_imported_is_130_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")  # as if it came at that very moment
+    program = "import sys; from neuron_anyio.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_D4_debug_logging_shows_where_a_module_raised(folder: Path) -> None:
     done = call("describe", "raises", cwd=folder, env={"LOG_LEVEL": "debug"})
     assert 'raises.py", line 2, in load' in done.stderr
@@ -164,7 +181,7 @@ _EXAMPLES = {
 
 def test_the_module_runs_as_the_command_does(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "neuron_anyio", "--version"],
+        [sys.executable, "-P", "-m", "neuron_anyio", "--version"],
         cwd=folder,
         env=environment(),
         capture_output=True,

@@ -27,7 +27,7 @@ class Stubborn(msgspec.Struct, frozen=True):
         ends: it does end within the grace, so that nobody has to leave it behind.
         holds: seconds that the block waits for it beyond the budget.
         stays: a thread, which nothing can end; it is left behind, and counted.
-        tells: it makes the file that its input names once it runs; a process takes its time to start.
+        tells: it makes the file that its input names once it runs; a thread or a process takes its time to start.
     """
 
     make: Callable[[Callable[[], None], threading.Event], Capability[..., Any]]
@@ -61,7 +61,8 @@ def shields(ended: Callable[[], None], free: threading.Event) -> Capability[...,
 
 
 def sleeps_in_a_thread(ended: Callable[[], None], free: threading.Event) -> Capability[..., Any]:
-    def handler(_: Any) -> None:
+    def handler(started: str) -> None:
+        Path(started).touch()
         free.wait(30)
         ended()
 
@@ -69,7 +70,8 @@ def sleeps_in_a_thread(ended: Callable[[], None], free: threading.Event) -> Capa
 
 
 def blocks_in_a_c_call(ended: Callable[[], None], free: threading.Event) -> Capability[..., Any]:
-    def handler(_: Any) -> None:
+    def handler(started: str) -> None:
+        Path(started).touch()
         while not free.is_set():
             time.sleep(0.8)
         ended()
@@ -89,7 +91,8 @@ def polls(ended: Callable[[], None], free: threading.Event) -> Capability[..., A
 
 
 def polls_and_swallows(ended: Callable[[], None], free: threading.Event) -> Capability[..., Any]:
-    def handler(_: Any, ctx: LeaseContext) -> None:
+    def handler(started: str, ctx: LeaseContext) -> None:
+        Path(started).touch()
         while not free.wait(0.01):
             try:
                 ctx.check_cancelled()
@@ -146,10 +149,10 @@ def waits_for_its_children(ended: Callable[[], None], free: threading.Event) -> 
 STUBBORN = {
     "swallows": Stubborn(swallows),
     "shields": Stubborn(shields, holds=SHIELDED),
-    "sleeps_in_a_thread": Stubborn(sleeps_in_a_thread, stays=True),
-    "blocks_in_a_c_call": Stubborn(blocks_in_a_c_call, stays=True),
+    "sleeps_in_a_thread": Stubborn(sleeps_in_a_thread, stays=True, tells=True),
+    "blocks_in_a_c_call": Stubborn(blocks_in_a_c_call, stays=True, tells=True),
     "polls": Stubborn(polls, ends=True),
-    "polls_and_swallows": Stubborn(polls_and_swallows, stays=True),
+    "polls_and_swallows": Stubborn(polls_and_swallows, stays=True, tells=True),
     "runs_in_a_process": Stubborn(runs_in_a_process, ends=True, tells=True),
     "is_made_of_a_generator": Stubborn(is_made_of_a_generator),
     "waits_for_its_children": Stubborn(waits_for_its_children),

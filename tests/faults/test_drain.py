@@ -12,11 +12,12 @@ import pytest
 
 from neuron_anyio import CancelReason, LeaseContext, Neuron, Timing, capability, events, open_neuron
 from neuron_anyio.gateway import open_gateway
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
 from tests.faults.stubborn import STUBBORN
 from tests.leaks import handler_threads, open_files
-from tests.runtime.handlers import Steered
+from tests.runtime.handlers import settle
 from tests.runtime.http_gateway import Seen
-from tests.runtime.scripted import Scripted, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -44,11 +45,11 @@ async def until(condition: Any) -> None:
 # D2: handlers that will not end
 
 
-async def left_with(name: str, folder: Path, *, hurry: bool) -> tuple[float, Neuron, Scripted]:
+async def left_with(name: str, folder: Path, *, hurry: bool) -> tuple[float, Neuron, ScriptedGateway]:
     """Leave a neuron in which such a handler runs; return what that took."""
     kind = STUBBORN[name]
     ended, free, started = threading.Event(), threading.Event(), folder / "started"
-    gateway, seen = Scripted(), Seen()
+    gateway, seen = ScriptedGateway(), Seen()
     stubborn = kind.make(ended.set, free)
     try:
         with anyio.fail_after(15), anyio.CancelScope() as scope:
@@ -77,7 +78,7 @@ async def test_D2_reference_D27_a_handler_that_will_not_end_costs_the_grace_and_
     kind = STUBBORN[name]
     took, _, gateway = await left_with(name, tmp_path, hurry=False)
     assert took <= DRAIN + kind.holds + A_LITTLE
-    assert [(nack["leaseId"], nack["code"]) for nack in gateway.of("ack", "nack")] == [("l0", "NEURON_SHUTDOWN")]
+    assert [(nack["leaseId"], nack["code"]) for nack in gateway.posted("ack", "nack")] == [("l0", "NEURON_SHUTDOWN")]
     named = "the handler of lease l0 (test/stubborn) does not end; left behind" in caplog.text
     assert named is not kind.ends
 
@@ -88,7 +89,7 @@ async def test_D3_a_handler_that_will_not_end_costs_two_seconds_when_all_is_canc
 ) -> None:
     took, _, gateway = await left_with(name, tmp_path, hurry=True)
     assert took <= NOW + A_LITTLE
-    assert [(nack["leaseId"], nack["code"]) for nack in gateway.of("ack", "nack")] == [("l0", "NEURON_SHUTDOWN")]
+    assert [(nack["leaseId"], nack["code"]) for nack in gateway.posted("ack", "nack")] == [("l0", "NEURON_SHUTDOWN")]
     assert "left behind" in caplog.text
 
 
@@ -96,26 +97,28 @@ async def test_D3_a_handler_that_will_not_end_costs_two_seconds_when_all_is_canc
 
 
 async def test_D1_L4_a_cancel_in_the_drain_ends_its_handler_and_no_other() -> None:
-    steered, gateway = Steered(concurrency=3), Scripted()
+    steered, gateway = SteeredHandler(concurrency=3), ScriptedGateway()
     async with anyio.create_task_group() as group, neuron(gateway.transport, steered.capability):
         for number in range(5):
             gateway.lease(f"l{number}", capability="test/steered")
         await steered.wait_started(3)
 
         async def meanwhile() -> None:
-            await gateway.wait("nack", count=2)
+            await gateway.wait_posted("nack", count=2)
             gateway.cancel("l4")  # given back already
             gateway.cancel("l5")  # comes after its cancel
             gateway.lease("l5", capability="test/steered")
             gateway.cancel("l1")
-            await gateway.wait("nack", count=4)
+            await gateway.wait_posted("nack", count=4)
             assert steered.running == 2
             steered.finish("l0")
             steered.finish("l2")
 
         group.start_soon(meanwhile)
-    said = {post["leaseId"]: (post["type"], post.get("kind"), post.get("code")) for post in gateway.of("ack", "nack")}
-    assert len(gateway.of("ack", "nack")) == 6
+    said = {
+        post["leaseId"]: (post["type"], post.get("kind"), post.get("code")) for post in gateway.posted("ack", "nack")
+    }
+    assert len(gateway.posted("ack", "nack")) == 6
     assert said == {
         "l0": ("ack", None, None),
         "l1": ("nack", "cancelled", "CANCELLED"),
@@ -166,7 +169,7 @@ async def test_D5_a_stop_under_load_leaves_no_task_no_file_and_no_thread_that_ru
         pass
 
     async def scene(name: str) -> None:
-        steered, seen = Steered(concurrency=4), Seen()
+        steered, seen = SteeredHandler(concurrency=4), Seen()
         threads = capability("test/thread", concurrency=4)(in_thread)
         drain = DRAIN if end == "cut" else 10.0
         async with open_gateway() as gateway:

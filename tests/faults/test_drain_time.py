@@ -13,7 +13,8 @@ from trio.testing import MockClock
 
 from neuron_anyio import Backoff, LeaseContext, Neuron, Timing, TransportError, capability, open_neuron
 from neuron_anyio.abc import Reply
-from tests.runtime.scripted import Scripted, settle
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from tests.runtime.handlers import settle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -26,7 +27,7 @@ def anyio_backend() -> Any:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-class Slow(Scripted):
+class Slow(ScriptedGateway):
     """A gateway that takes its time to answer; what was cut off meanwhile has not been said.
 
     Attributes:
@@ -39,10 +40,10 @@ class Slow(Scripted):
         self.seconds = seconds
         self.times: list[float] = []
 
-    async def _on_post(self, path: str, body: bytes) -> Reply:
+    async def take(self, kind: str, body: bytes) -> Reply:
         await anyio.sleep(self.seconds)
         self.times.append(anyio.current_time())
-        return await super()._on_post(path, body)
+        return await super().take(kind, body)
 
     def at(self, *types: str) -> list[float]:
         return [time for time, post in zip(self.times, self.posts, strict=True) if post["type"] in types]
@@ -62,9 +63,9 @@ class Expiring(Slow):
         self.lease(lease_id, ttl=self.ttl, **more)
         self.renewed[lease_id] = anyio.current_time()
 
-    async def _on_post(self, path: str, body: bytes) -> Reply:
+    async def take(self, kind: str, body: bytes) -> Reply:
         frame = json.loads(body)
-        if path == "heartbeat":
+        if kind == "heartbeat":
             self.beats += 1
             if self.beats % 3 == 0:
                 raise TransportError("lost")
@@ -74,10 +75,10 @@ class Expiring(Slow):
             if now - self.renewed.get(lease_id, now) > self.ttl:
                 self.ran_out.append(lease_id)
         self.renewed.update(dict.fromkeys(named, now))
-        return await super()._on_post(path, body)
+        return await super().take(kind, body)
 
 
-def neuron(gateway: Scripted, *capabilities: Any, drain: float = 30.0, **timing: Any) -> Any:
+def neuron(gateway: ScriptedGateway, *capabilities: Any, drain: float = 30.0, **timing: Any) -> Any:
     return open_neuron(
         gateway.transport, neuron_id="neuron-1", capabilities=capabilities, timing=Timing(drain=drain, **timing)
     )
@@ -119,19 +120,19 @@ async def test_D1_a_drain_of_five_lease_times_loses_no_lease_though_every_third_
         await settle()
         left = anyio.current_time()
     assert anyio.current_time() - left == pytest.approx(150.0, abs=A_LITTLE)
-    assert sorted(ack["leaseId"] for ack in gateway.of("ack")) == ["l0", "l1", "l2", "l3"]
-    assert gateway.of("nack") == []
+    assert sorted(ack["leaseId"] for ack in gateway.posted("ack")) == ["l0", "l1", "l2", "l3"]
+    assert gateway.posted("nack") == []
     assert gateway.ran_out == []
     assert gateway.beats >= 15
 
 
 async def test_D1_heartbeats_go_on_while_a_result_waits_for_its_gateway_in_the_drain() -> None:
     gateway = Expiring(30.0)
-    gateway.always["ack"] = Reply(status=503)
+    gateway.always_answer("ack", 503)
 
     async def mend() -> None:
         await anyio.sleep(100.0)
-        del gateway.always["ack"]
+        gateway.always_answer("ack", 200)
 
     backoff = Backoff(initial=1.0, maximum=10.0)
     async with (
@@ -160,7 +161,7 @@ async def test_D1_D2_the_exit_is_within_the_budget_whatever_runs(drain: float) -
         left = anyio.current_time()
     assert anyio.current_time() - left <= drain + A_LITTLE
     if drain:
-        assert Counter(nack["code"] for nack in gateway.of("nack")) == {"NEURON_SHUTDOWN": 8}
+        assert Counter(nack["code"] for nack in gateway.posted("nack")) == {"NEURON_SHUTDOWN": 8}
         assert min(gateway.at("nack")) >= left + drain - min(5.0, drain / 5)
 
 
@@ -168,7 +169,7 @@ async def test_D1_a_gateway_that_takes_nothing_costs_the_budget_and_the_log_coun
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gateway = Slow()
-    gateway.always["ack"] = Reply(status=503)
+    gateway.always_answer("ack", 503)
     async with neuron(gateway, working(1.0), drain=30.0) as running:
         for number in range(3):
             gateway.lease(f"l{number}", capability="test/work")
@@ -210,7 +211,7 @@ async def test_D1_L2_an_eager_gateway_meets_a_walking_pace_to_the_end_of_the_dra
     assert (pauses[0], pauses[-1]) == (0.1, 5.0)
     given = 24 + next(numbers)
     assert given <= 20 * 14
-    assert given - len(gateway.of("nack")) <= 24, "but for what came while the stream was being left"
+    assert given - len(gateway.posted("nack")) <= 24, "but for what came while the stream was being left"
     assert "not delivered" not in caplog.text
 
 
@@ -227,9 +228,9 @@ async def test_D1_results_go_before_ten_thousand_give_backs_to_a_slow_gateway(
         await anyio.sleep(1.0)
         left = anyio.current_time()
     assert anyio.current_time() - left <= 10.0 + A_LITTLE
-    assert {ack["leaseId"] for ack in gateway.of("ack")} == {"l0", "l1", "l2", "l3"}
+    assert {ack["leaseId"] for ack in gateway.posted("ack")} == {"l0", "l1", "l2", "l3"}
     assert max(gateway.at("ack")) <= left + 2.5
-    nacks = gateway.of("nack")
+    nacks = gateway.posted("nack")
     assert {nack["code"] for nack in nacks} == {"NEURON_DRAINING"}
     assert len(nacks) > 1000
     assert f"{10_000 - len(nacks)} results were not delivered" in caplog.text
@@ -259,10 +260,10 @@ async def test_D3_running_leases_have_the_first_of_the_last_words(
     last_words = {
         post["leaseId"]: time for time, post in zip(gateway.times, gateway.posts, strict=True) if "leaseId" in post
     }
-    running = {nack["leaseId"] for nack in gateway.of("nack") if nack["code"] == "NEURON_SHUTDOWN"}
+    running = {nack["leaseId"] for nack in gateway.posted("nack") if nack["code"] == "NEURON_SHUTDOWN"}
     assert running == {"l0", "l1", "l2", "l3"}
     assert max(last_words[lease_id] for lease_id in running) <= before + 0.051, "with the first that are answered"
-    assert f"{10_004 - len(gateway.of('nack'))} results were not delivered" in caplog.text
+    assert f"{10_004 - len(gateway.posted('nack'))} results were not delivered" in caplog.text
 
 
 # In a hurry
@@ -286,7 +287,7 @@ async def test_D3_a_body_that_raises_while_the_neuron_drains_ends_the_drain() ->
             await settle()
             await body(running)
     assert anyio.current_time() - left <= 2.0 + A_LITTLE
-    assert {nack["code"] for nack in gateway.of("nack")} == {"NEURON_SHUTDOWN"}
+    assert {nack["code"] for nack in gateway.posted("nack")} == {"NEURON_SHUTDOWN"}
 
 
 async def test_D3_a_gateway_that_hangs_costs_two_seconds_in_the_middle_of_a_drain() -> None:
@@ -298,7 +299,7 @@ async def test_D3_a_gateway_that_hangs_costs_two_seconds_in_the_middle_of_a_drai
             gateway.seconds = 1e6
             scope.deadline = anyio.current_time() + 10.0
     assert anyio.current_time() - scope.deadline <= 2.0 + A_LITTLE
-    assert gateway.of("nack") == []
+    assert gateway.posted("nack") == []
 
 
 async def test_D1_a_second_drain_on_request_ends_with_the_first() -> None:
@@ -311,7 +312,7 @@ async def test_D1_a_second_drain_on_request_ends_with_the_first() -> None:
             group.start_soon(running.drain)
             group.start_soon(running.drain)
     assert anyio.current_time() - begun == pytest.approx(20.0, abs=A_LITTLE)
-    assert gateway.of("ack")
+    assert gateway.posted("ack")
 
 
 async def test_D1_a_handler_may_ask_for_the_drain_that_waits_for_it() -> None:
@@ -326,5 +327,5 @@ async def test_D1_a_handler_may_ask_for_the_drain_that_waits_for_it() -> None:
         gateway.lease("l0", capability="test/last")
         gateway.lease("l1", capability="test/last")
         await settle()
-    assert [ack["leaseId"] for ack in gateway.of("ack")] == ["l0"]
-    assert gateway.of("nack", lease_id="l1")[0]["code"] == "NEURON_DRAINING"
+    assert [ack["leaseId"] for ack in gateway.posted("ack")] == ["l0"]
+    assert gateway.posted("nack", lease_id="l1")[0]["code"] == "NEURON_DRAINING"

@@ -12,7 +12,7 @@ import pytest
 
 from neuron_anyio.codec import decode_server_frame
 from neuron_anyio.frames import Lease
-from neuron_anyio.testing.fault_gateway import open_fault_gateway
+from neuron_anyio.testing.fault_gateway import FaultGateway, open_fault_gateway
 from neuron_anyio.testing.faults import FAULTS, ROUTES
 from neuron_anyio.testing.scenarios import SCENARIOS
 from tests.faults.client import NOW, Answer, Client
@@ -141,24 +141,23 @@ async def test_a_new_stream_gets_what_nobody_showed_a_sign_of() -> None:
         assert gateway.book.tasks["task-2"].lease == "lease-2"
 
 
-async def test_a_heartbeat_before_register_is_404_and_a_stray_request_is_noted() -> None:
-    async with open_fault_gateway() as gateway:
-        client = Client(gateway)
-        assert (await client.post("heartbeat")).status == 404
-        async with await anyio.connect_tcp("127.0.0.1", client.port) as stream:
-            await stream.send(b"POST /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            assert (await stream.receive()).startswith(b"HTTP/1.1 404 ")
-        assert gateway.strays == ["/elsewhere"]
+async def test_a_heartbeat_before_register_is_404_and_a_stray_request_is_noted(fault_gateway: FaultGateway) -> None:
+    client = Client(fault_gateway)
+    assert (await client.post("heartbeat")).status == 404
+    async with await anyio.connect_tcp("127.0.0.1", client.port) as stream:
+        await stream.send(b"POST /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert (await stream.receive()).startswith(b"HTTP/1.1 404 ")
+    assert fault_gateway.strays == ["/elsewhere"]
 
 
-async def test_what_is_no_frame_is_answered_400_and_noted() -> None:
-    async with open_fault_gateway("answer.register.500") as gateway:
-        answer = await Client(gateway).post("register", capabilities="all")
-        assert answer.status == 400
-        assert "capabilities" in json.loads(answer.body)["error"]
-        (stray,) = gateway.strays
-        assert stray.startswith("/neuron/register: ")
-        assert gateway.book.strikes == []
+@pytest.mark.parametrize("fault_gateway", ["answer.register.500"], indirect=True)
+async def test_what_is_no_frame_is_answered_400_and_noted(fault_gateway: FaultGateway) -> None:
+    answer = await Client(fault_gateway).post("register", capabilities="all")
+    assert answer.status == 400
+    assert "capabilities" in json.loads(answer.body)["error"]
+    (stray,) = fault_gateway.strays
+    assert stray.startswith("/neuron/register: ")
+    assert fault_gateway.book.strikes == []
 
 
 # Answers
@@ -193,16 +192,16 @@ async def test_refusals_are_what_they_are_called(what: str) -> None:
         assert answer.headers["content-type"] == "text/html"
 
 
-async def test_a_date_to_retry_after_lies_at_most_a_second_ahead() -> None:
-    async with open_fault_gateway("answer.register.429-date") as gateway:
-        answer = await Client(gateway).post("register")
+@pytest.mark.parametrize("fault_gateway", ["answer.register.429-date"], indirect=True)
+async def test_a_date_to_retry_after_lies_at_most_a_second_ahead(fault_gateway: FaultGateway) -> None:
+    answer = await Client(fault_gateway).post("register")
     assert answer.headers["retry-after"].endswith(" GMT")
 
 
-async def test_a_token_is_refused_until_it_is_another() -> None:
-    async with open_fault_gateway("answer.register.401-until-refreshed") as gateway:
-        client = Client(gateway)
-        assert [(await client.post("register", token=token)).status for token in "aaba"] == [401, 401, 200, 401]
+@pytest.mark.parametrize("fault_gateway", ["answer.register.401-until-refreshed"], indirect=True)
+async def test_a_token_is_refused_until_it_is_another(fault_gateway: FaultGateway) -> None:
+    client = Client(fault_gateway)
+    assert [(await client.post("register", token=token)).status for token in "aaba"] == [401, 401, 200, 401]
 
 
 @pytest.mark.parametrize("what", ["huge", "not-json", "gzip", "cut-off", "lost-after-acted", "endless"])

@@ -11,11 +11,11 @@ import anyio
 import pytest
 
 from neuron_anyio import Backoff, HttpTransport, Limits, Timing, events, open_neuron
-from neuron_anyio.abc import Reply
-from tests.runtime.handlers import Steered, echo
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway, stamp
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo, settle
 from tests.runtime.http1_server import answering, serving
 from tests.runtime.http_gateway import HttpGateway, Seen, http_gateway, http_reply, sse
-from tests.runtime.scripted import Scripted, settle, stamp
 
 pytestmark = pytest.mark.anyio
 
@@ -42,16 +42,16 @@ async def test_C8_bound_of_frame_bytes_a_lease_of_that_size_runs_and_one_byte_mo
     async with http_gateway() as gateway, neuron(gateway.url, limits=Limits(frame_bytes=bound), on_event=seen):
         for size, lease_id in ((bound, "fits"), (bound + 1, "over"), (bound, "next")):
             gateway.write(sse(lease_of(size, lease_id)))
-        assert (await gateway.result("fits"))["type"] == "ack"
-        nack = await gateway.result("over")
-        assert (await gateway.result("next"))["type"] == "ack"
+        assert (await gateway.wait_result("fits"))["type"] == "ack"
+        nack = await gateway.wait_result("over")
+        assert (await gateway.wait_result("next"))["type"] == "ack"
     assert (nack["kind"], nack["code"]) == ("terminal", "LEASE_TOO_LARGE")
     assert [event.size for event in seen.of(events.FrameDropped)] == [bound + 1]
     assert len(gateway.gets) == 1
 
 
 async def test_L2_bound_of_queue_bytes_is_one_of_real_memory() -> None:
-    steered, gateway = Steered(), Scripted()
+    steered, gateway = SteeredHandler(), ScriptedGateway()
     value = "x" * (MIB - 2)  # and its two quotes
     async with neuron(gateway.transport, steered.capability, limits=Limits(queue_bytes=16 * MIB)) as running:
         gateway.lease("l0", capability="test/steered")
@@ -64,7 +64,7 @@ async def test_L2_bound_of_queue_bytes_is_one_of_real_memory() -> None:
                 await settle()
             for number in range(17, 20):
                 gateway.lease(f"l{number}", capability="test/steered", value="")
-            nacks = await gateway.wait("nack", count=3)
+            nacks = await gateway.wait_posted("nack", count=3)
             gc.collect()
             held, _ = tracemalloc.get_traced_memory()
         finally:
@@ -80,27 +80,27 @@ async def test_L2_bound_of_queue_bytes_is_one_of_real_memory() -> None:
         assert running.snapshot().capabilities["test/steered"].queued == 16
         for number in range(1, 21):
             steered.finish(f"l{number}")
-        await gateway.wait("ack", count=18)
+        await gateway.wait_posted("ack", count=18)
 
 
 async def test_L9_bound_of_undelivered_handlers_wait_and_no_result_is_dropped() -> None:
-    gateway, seen = Scripted(), Seen()
-    gateway.always["ack"] = Reply(status=503)
+    gateway, seen = ScriptedGateway(), Seen()
+    gateway.always_answer("ack", 503)
     async with neuron(gateway.transport, limits=Limits(undelivered=4), on_event=seen) as running:
         for number in range(4):
             gateway.lease(f"l{number}", value=number)
-        await gateway.wait("ack", count=8)
+        await gateway.wait_posted("ack", count=8)
         for number in range(4, 10):
             gateway.lease(f"l{number}", value=number)
-        await gateway.wait("ack", count=16)
+        await gateway.wait_posted("ack", count=16)
         assert len(seen.of(events.LeaseStarted)) == 4
         assert (running.snapshot().undelivered, running.snapshot().capabilities["test/echo"].queued) == (4, 6)
-        del gateway.always["ack"]
+        gateway.always_answer("ack", 200)
         await seen.wait(events.ResultAccepted, 10)
-    assert {ack["leaseId"]: ack["output"] for ack in gateway.of("ack")} == {
+    assert {ack["leaseId"]: ack["output"] for ack in gateway.posted("ack")} == {
         f"l{number}": number for number in range(10)
     }
-    assert gateway.of("nack") == []
+    assert gateway.posted("nack") == []
 
 
 @pytest.mark.parametrize(("size", "connections"), [(1000, 1), (MIB, 3)])
@@ -128,4 +128,4 @@ async def test_L9_bound_of_reply_bytes_a_result_that_was_taken_with_many_words_i
         for count, size in enumerate((999, 1000, 1001, 10 * MIB), 1):
             gateway.replies["ack"] = [http_reply(200, b"x" * size)]
             await ack_after(gateway, seen, f"l{size}", count)
-    assert len(gateway.of("ack")) == 4
+    assert len(gateway.posted("ack")) == 4

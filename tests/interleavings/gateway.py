@@ -14,7 +14,7 @@ from neuron_anyio import BigBrainBroker, MemoryTransport
 from neuron_anyio.abc import EventStream, Intake, Oversized, Reply
 from neuron_anyio.engine import Engine
 from neuron_anyio.taskgroups import body_task_group
-from tests.runtime.scripted import stamp
+from neuron_anyio.testing.scripted_gateway import stamp
 
 __all__ = ["Broker", "Gateway"]
 

@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeAlias, TypeVarTuple
 import anyio
 import pytest
 import trio
-from anyio import to_process, to_thread
+from anyio import to_thread
 from anyio._backends._asyncio import CancelScope
 from trio.testing import MockClock
 
+from neuron_anyio.processes import Processes
 from tests.interleavings.awaits import Place, places_of
 
 __all__ = ["Backend", "OnStep", "play", "suspended_in_asyncio", "suspended_in_trio"]
@@ -49,7 +50,7 @@ def _no_chance(seed: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Threads and processes take real time, of which a clock that jumps takes no notice.
         patch.setattr(to_thread, "run_sync", _in_the_loop)
-        patch.setattr(to_process, "run_sync", _in_the_loop)
+        patch.setattr(Processes, "run", _in_no_process)
         patch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         patch.setattr(CancelScope, "__hash__", lambda scope: hash(scope._host_task))
         before = random.getstate(), trio._core._run._r.getstate()
@@ -66,14 +67,17 @@ async def _in_the_loop(
     function: Callable[..., Any],
     *arguments: Any,
     abandon_on_cancel: bool = False,
-    cancellable: bool = False,
     limiter: anyio.CapacityLimiter | None = None,
 ) -> Any:
     """Do a thread's work at the end of the time that it takes."""
     await anyio.lowlevel.checkpoint_if_cancelled()
-    with anyio.CancelScope(shield=not (abandon_on_cancel or cancellable)):
+    with anyio.CancelScope(shield=not abandon_on_cancel):
         await anyio.sleep(WORK)
     return function(*arguments)
+
+
+async def _in_no_process(_: Processes, function: Callable[..., Any], value: Any) -> Any:
+    return await _in_the_loop(function, value, abandon_on_cancel=True)
 
 
 # ---- trio

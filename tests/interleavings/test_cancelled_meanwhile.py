@@ -7,8 +7,8 @@ import pytest
 
 from neuron_anyio import open_neuron
 from neuron_anyio.taskgroups import body_task_group
-from tests.runtime.handlers import Steered
-from tests.runtime.scripted import Scripted
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
 
 pytestmark = pytest.mark.anyio
 
@@ -18,14 +18,14 @@ class BodyError(Exception):
 
 
 async def test_D3_the_bodys_exception_comes_out_alone_though_the_scope_is_cancelled_while_the_neuron_ends() -> None:
-    steered, gateway = Steered(), Scripted()
+    steered, gateway = SteeredHandler(), ScriptedGateway()
     gateway.hold("nack")
     error = BodyError("mine")
     with anyio.fail_after(5), pytest.raises(BodyError) as caught:
         async with anyio.create_task_group() as group:
 
             async def cancel_meanwhile() -> None:
-                await gateway.wait("nack")
+                await gateway.wait_posted("nack")
                 scope.cancel()
                 gateway.release("nack")
 

@@ -43,7 +43,10 @@ FILES = (
 )
 
 EXCUSED = {
+    "executor.py: await _take_stray_cancellation()": "suspended only after a cancellation that no scope asked for",
+    "executor.py: await anyio.lowlevel.checkpoint()": "of the same; tests of promise L11.5 bring it about",
     "journal.py: await self.put(key, value).wait()": "for those who wait at once; the neuron keeps the ticket",
+    "neuron.py: await stack.enter_async_context(self._telemetry.watching(self.neuron))": "opens a task group, at once",
 }
 """Awaits at which no task of this life is ever suspended, each with its reason."""
 

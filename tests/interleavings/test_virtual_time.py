@@ -14,9 +14,9 @@ from trio.testing import MockClock
 
 from neuron_anyio import Capability, MemoryTransport, Neuron, TransportError, capability, events, open_neuron
 from neuron_anyio.abc import EventStream, Reply
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
 from neuron_anyio.tokens import Credentials
-from tests.runtime.handlers import Steered
-from tests.runtime.scripted import Scripted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -43,8 +43,8 @@ class Transport(MemoryTransport):
         tried: when a frame was posted, whatever became of it, by its type.
     """
 
-    def __init__(self, gateway: Scripted, token: Callable[[], str] | None) -> None:
-        super().__init__(gateway._on_post, origin="memory:test")
+    def __init__(self, gateway: ScriptedGateway, token: Callable[[], str] | None) -> None:
+        super().__init__(gateway.take, origin="memory:test")
         self.hindrance: TransportError | None = None
         self.opened: list[float] = []
         self.tried: dict[str, list[float]] = {}
@@ -69,8 +69,8 @@ class Transport(MemoryTransport):
         await self._credentials.get()
 
 
-class Gateway(Scripted):
-    """A `Scripted` on such roads."""
+class Gateway(ScriptedGateway):
+    """A `ScriptedGateway` on such roads."""
 
     def __init__(self, *, token: Callable[[], str] | None = None) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Gateway(Scripted):
 
     def results(self) -> dict[str, str]:
         """Return what was taken: "ack" or the nack's code, by lease id."""
-        return {post["leaseId"]: post.get("code", "ack") for post in self.of("ack", "nack")}
+        return {post["leaseId"]: post.get("code", "ack") for post in self.posted("ack", "nack")}
 
 
 class Seen:
@@ -124,16 +124,16 @@ class Counted:
 
 async def test_C5_L9_after_an_hours_outage_everything_is_delivered() -> None:
     gateway, seen = Gateway(), Seen()
-    short = Steered("test/short", concurrency=2)
-    lost, kept = Steered("test/lost"), Steered("test/kept", on_lease_lost="continue")
+    short = SteeredHandler("test/short", concurrency=2)
+    lost, kept = SteeredHandler("test/lost"), SteeredHandler("test/kept", on_lease_lost="continue")
     async with living(gateway, short.capability, lost.capability, kept.capability, on_event=seen):
-        gateway.answers["ack"] = [Reply(status=503)]
+        gateway.answer("ack", 503)
         for lease_id, kind in (("short1", "short"), ("short2", "short"), ("lost", "lost"), ("kept", "kept")):
             gateway.lease(lease_id, capability=f"test/{kind}", ttl=60.0)
         await short.wait_started(2)
         await anyio.sleep(A_MOMENT)
         short.finish("short1")  # refused once: undelivered when the outage begins
-        await gateway.wait("ack", lease_id="short1")
+        await gateway.wait_posted("ack", lease_id="short1")
         gateway.go_down()
         began = anyio.current_time()
         await anyio.sleep(20.0)
@@ -150,7 +150,7 @@ async def test_C5_L9_after_an_hours_outage_everything_is_delivered() -> None:
         gateway.lease("new", capability="test/short")
         await short.wait_started(3)
         short.finish("new")
-        await gateway.result("new")
+        await gateway.wait_result("new")
     tries = [time for time in gateway.transport.opened if time >= began]
     delays = [event.delay for _, event in seen.of(events.Reconnecting)]
     for number, ((earlier, later), delay) in enumerate(zip(pairwise(tries), delays[1:], strict=True), start=1):
@@ -160,7 +160,7 @@ async def test_C5_L9_after_an_hours_outage_everything_is_delivered() -> None:
 
 
 async def test_H1_heartbeats_are_tried_all_through_an_hours_outage() -> None:
-    gateway, kept = Gateway(), Steered(on_lease_lost="continue")
+    gateway, kept = Gateway(), SteeredHandler(on_lease_lost="continue")
     async with living(gateway, kept.capability):
         gateway.lease("kept", capability="test/steered", ttl=60.0)
         await kept.wait_started()
@@ -171,9 +171,9 @@ async def test_H1_heartbeats_are_tried_all_through_an_hours_outage() -> None:
         assert abs(len(tries) - HOUR / 10.0) <= 1
         gateway.come_back()
         await anyio.sleep(30.0 + A_MOMENT)
-        assert gateway.of("heartbeat")[-1]["inFlight"][0]["leaseId"] == "kept"
+        assert gateway.posted("heartbeat")[-1]["inFlight"][0]["leaseId"] == "kept"
         kept.finish("kept")
-        await gateway.result("kept")
+        await gateway.wait_result("kept")
 
 
 async def test_C4_a_source_of_tokens_that_is_down_for_ten_minutes_costs_ten_minutes() -> None:
@@ -185,7 +185,7 @@ async def test_C4_a_source_of_tokens_that_is_down_for_ten_minutes_costs_ten_minu
         return "token"
 
     gateway, seen = Gateway(token=token), Seen()
-    steered = Steered(concurrency=2, on_lease_lost="continue")
+    steered = SteeredHandler(concurrency=2, on_lease_lost="continue")
     async with living(gateway, steered.capability, on_event=seen):
         for lease_id in ("l1", "l2"):
             gateway.lease(lease_id, capability="test/steered")
@@ -193,7 +193,7 @@ async def test_C4_a_source_of_tokens_that_is_down_for_ten_minutes_costs_ten_minu
         is_down = True
         steered.finish("l1")
         await anyio.sleep(10 * MINUTE)
-        assert not gateway.of("ack")
+        assert not gateway.posted("ack")
         assert steered.running == 1
         is_down = False
         steered.finish("l2")
@@ -217,8 +217,8 @@ async def test_H1_a_handler_of_a_day_is_kept_alive_by_a_heartbeat_every_ten_seco
     async with living(gateway, day, on_event=seen):
         gateway.lease("l1", capability="test/day", value="slept well", ttl=60.0)
         await anyio.sleep(DAY + A_MOMENT)
-        assert gateway.of("ack")[0]["output"] == "slept well"
-    held = [beat for beat in gateway.of("heartbeat") if beat["inFlight"]]
+        assert gateway.posted("ack")[0]["output"] == "slept well"
+    held = [beat for beat in gateway.posted("heartbeat") if beat["inFlight"]]
     assert abs(len(held) - DAY / 10.0) <= 1
     gaps = [later - earlier for earlier, later in pairwise(gateway.transport.tried["heartbeat"])]
     assert max(gaps) < 10.1, "without a pause"
@@ -234,10 +234,10 @@ async def test_L3_2_a_settled_lease_is_recognised_for_ten_minutes(minutes: int, 
     gateway, counted = Gateway(), Counted()
     async with living(gateway, counted.capability):
         gateway.lease("l1", capability="test/counted", value=7)
-        await gateway.result("l1")
+        await gateway.wait_result("l1")
         await anyio.sleep(minutes * MINUTE)
         gateway.lease("l1", capability="test/counted", value=7)
-        acks = await gateway.wait("ack", lease_id="l1", count=2)
+        acks = await gateway.wait_posted("ack", lease_id="l1", count=2)
         assert counted.runs == runs
     assert [ack["output"] for ack in acks] == [7, 7], "sent again, or run again"
 
@@ -245,13 +245,13 @@ async def test_L3_2_a_settled_lease_is_recognised_for_ten_minutes(minutes: int, 
 @pytest.mark.parametrize(("minutes", "runs"), [(59, 1), (61, 2)])
 async def test_L9_a_result_whose_lease_is_gone_is_kept_for_an_hour(minutes: int, runs: int) -> None:
     gateway, counted = Gateway(), Counted()
-    gateway.answers["ack"] = [Reply(status=410, is_json=True)]
+    gateway.answer("ack", Reply(status=410, is_json=True))
     async with living(gateway, counted.capability):
         gateway.lease("l1", capability="test/counted", task_id="t1", value=7)
-        await gateway.result("l1")
+        await gateway.wait_result("l1")
         await anyio.sleep(minutes * MINUTE)
         gateway.lease("l2", capability="test/counted", task_id="t1", value=7)
-        assert (await gateway.result("l2"))["output"] == 7
+        assert (await gateway.wait_result("l2"))["output"] == 7
         assert counted.runs == runs
 
 
@@ -262,6 +262,6 @@ async def test_L4_1_a_cancel_waits_a_minute_for_its_lease(seconds: int, runs: in
         gateway.cancel("l1")
         await anyio.sleep(seconds)
         gateway.lease("l1", capability="test/counted", value=7)
-        result = await gateway.result("l1")
+        result = await gateway.wait_result("l1")
         assert counted.runs == runs
     assert result.get("kind") == (None if runs else "cancelled")

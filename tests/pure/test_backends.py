@@ -37,6 +37,10 @@ PINNED = {
         {"asyncio"},
         "trio has no way to pick up somebody else's cancellation",
     ),
+    "tests/runtime/test_leases.py::test_L11_5_a_cancellation_too_late_for_the_handler_is_none_and_the_neuron_lives": (
+        {"asyncio"},
+        "trio cancels scopes, never tasks",
+    ),
     "tests/runtime/test_tokens.py::test_reference_D34_a_future_is_awaited": (
         {"asyncio"},
         "a future is asyncio's",

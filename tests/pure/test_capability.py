@@ -197,7 +197,7 @@ def test_a_copy_on_other_terms_leaves_the_first_as_it_was() -> None:
 
 def test_an_option_that_there_is_not_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(TypeError, match=r"does not know concurency; it knows .*concurrency"):
-        make().with_options(concurency=3)
+        make().with_options(concurency=3)  # type: ignore[call-arg]  # that is the mistake
 
 
 # ---- which schema judges

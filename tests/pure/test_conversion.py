@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
-import functools
 import json
 import uuid
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from neuron_anyio.conversion import Mismatch, annotations_of, converter_for
+from neuron_anyio.conversion import Mismatch, converter_for
 from neuron_anyio.jsontext import NotJsonError
 
 SECRET = "hunter2"
@@ -228,97 +227,36 @@ def test_C9_no_mismatch_contains_a_value(annotation: Any, document: Any) -> None
         assert mismatch.__context__ is None or mismatch.__suppress_context__
 
 
-# ---- annotations
+# ---- what comes out
 
 
-def test_a_function_tells_input_output_and_whether_it_wants_a_context() -> None:
-    def one(page: int) -> str:
-        return ""
-
-    def two(page: int, ctx: Any) -> None: ...
-
-    async def three(page: Inner, context: Any, /, **rest: Any) -> Inner:
-        return page
-
-    assert annotations_of(one, "core/x", {}) == (int, str, False)
-    assert annotations_of(two, "core/x", {}) == (int, type(None), True)
-    assert annotations_of(three, "core/x", {}) == (Inner, Inner, True)
-    assert annotations_of(lambda page, other=None: None, "core/x", {}) == (Any, Any, False)
-    assert annotations_of(lambda page, ctx=None: None, "core/x", {}) == (Any, Any, True)
+def test_a_type_may_hold_what_goes_unjudged() -> None:
+    converter = converter_for(dict[str, object], "core/x", "the input parameter")
+    assert converter.read(b'{"a":[1,null]}') == {"a": [1, None]}
+    assert converter.schema == {"type": "object", "additionalProperties": {"title": "any JSON"}}
 
 
-def test_an_annotation_may_name_what_is_local_to_the_caller() -> None:
-    class Local(msgspec.Struct):
-        pass
-
-    def handler(page: Local) -> None: ...
-
-    assert annotations_of(handler, "core/x", {"Local": Local})[0] is Local
+def test_the_schema_of_a_set_asks_for_no_more_than_its_converter() -> None:
+    converter = converter_for(set[int], "core/x", "the input parameter")
+    assert converter.read(b"[1,1]") == {1}
+    assert converter.schema == {"type": "array", "items": {"type": "integer"}}
 
 
-def test_partials_methods_and_callable_objects_are_functions_too() -> None:
-    class Fetcher:
-        def fetch(self, page: int, ctx: Any) -> str:
-            return ""
-
-        def __call__(self, page: str) -> int:
-            return 0
-
-    def handler(page: int, ctx: Any, *, retries: int) -> str:
-        return ""
-
-    assert annotations_of(Fetcher().fetch, "core/x", {}) == (int, str, True)
-    assert annotations_of(Fetcher(), "core/x", {}) == (str, int, False)
-    assert annotations_of(functools.partial(handler, retries=3), "core/x", {}) == (int, str, True)
+def test_L11_9_what_is_written_fits_the_type_or_is_a_mismatch() -> None:
+    converter = converter_for(Inner, "core/x", "the return value", as_output=True)
+    assert converter.write(Inner(3)) == b'{"number":3,"when":null}'
+    assert converter.write({"number": 3}) == b'{"number":3}'
+    with pytest.raises(Mismatch) as caught:
+        converter.write({"number": SECRET})
+    assert (caught.value.path, caught.value.rule) == ("/number", "type")
+    with pytest.raises(NotJsonError):
+        converter.write(float("nan"))
 
 
-def no_parameters() -> None: ...
-def three_parameters(a: Any, b: Any, c: Any) -> None: ...
-def keyword_parameter(a: Any, *, b: Any) -> None: ...
-def star(*a: Any) -> None: ...
+def test_a_step_of_a_path_is_escaped_as_json_pointers_are() -> None:
+    class Odd(msgspec.Struct):
+        number: int = msgspec.field(name="a/b~c")
 
-
-@pytest.mark.parametrize("function", [no_parameters, three_parameters, keyword_parameter, star])
-def test_a_function_that_cannot_be_a_handler_is_refused_with_its_signature(function: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError) as caught:
-        annotations_of(function, "core/x", {})
-    text = str(caught.value)
-    assert "'core/x'" in text
-    assert function.__name__ in text
-    assert "def handler(input, ctx)" in text
-
-
-@pytest.mark.parametrize("thing", [42, min, "name", None])
-def test_what_is_no_function_is_refused_by_name(thing: Any) -> None:
-    with pytest.raises(TypeError, match=r"'core/x': the decorator goes on a function, def handler\(input, ctx\)"):
-        annotations_of(thing, "core/x", {})
-
-
-def test_an_annotation_that_is_nowhere_is_named_with_the_remedy() -> None:
-    def handler(page: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - that is the mistake
-
-    with pytest.raises(TypeError, match=r"'core/x': the annotation 'Missing' cannot be found.*TYPE_CHECKING"):
-        annotations_of(handler, "core/x", {})
-
-
-@pytest.mark.parametrize("annotation", ["1 +", "msgspec.Strukt", "Inner[int]", "1/0"])
-def test_an_annotation_that_cannot_be_evaluated_is_refused_with_the_remedy(annotation: str) -> None:
-    def handler(page: Any) -> None: ...
-
-    handler.__annotations__["page"] = annotation
-    with pytest.raises(TypeError, match=r"'core/x': an annotation cannot be evaluated .*; mend it, or leave it out"):
-        annotations_of(handler, "core/x", {})
-
-
-class Dangling(msgspec.Struct):
-    inner: Nowhere  # type: ignore[name-defined]  # noqa: F821 - that is the mistake
-
-
-@pytest.mark.parametrize("annotation", [complex, Dangling, Callable[[], int]])
-def test_a_type_without_a_json_form_is_refused_with_place_type_and_remedy(annotation: Any) -> None:
-    with pytest.raises(TypeError) as caught:
-        converter_for(annotation, "core/x", "the return value")
-    text = str(caught.value)
-    assert text.startswith(f"capability 'core/x': the return value is annotated {annotation!r}, which has no JSON form")
-    assert "use a msgspec.Struct" in text
-    assert "\n" not in text
+    with pytest.raises(Mismatch) as caught:
+        converter_for(Odd, "core/x", "the input parameter").read(b'{"a/b~c":"x"}')
+    assert caught.value.path == "/a~1b~0c"

@@ -46,18 +46,26 @@ LAYERS = (
         """
         errors groups backoff config
         model events lease records memory pacing patience slots holdings kept ledger
-        jsontext frames codec sse
+        jsontext frames codec sse framing
         """,
         pure=True,
     ),
     Layer(
-        "judgement", "schema_report schema_refs schema_patterns schema_cost schema_subset schemas conversion capability"
+        "judgement",
+        """
+        schema_report schema_refs schema_patterns schema_budget schema_cost schema_unique schema_subset schemas
+        mismatch jsonforms _pydantic annotations pattern_guard conversion terms capability
+        """,
     ),
     Layer("seams", "abc"),
     Layer(
-        "waiting", "wakeup taskgroups retries tokens _http1_wire _http1_connection _http1_pool _http1_exchange http1"
+        "waiting",
+        """
+        logs wakeup taskgroups retries tokens _http1_wire _http1_connection _http1_pool _http1_exchange http1
+        jsonrpc local_streams
+        """,
     ),
-    Layer("transports", "transports transports._roads transports.http transports.memory"),
+    Layer("transports", "transports transports._roads transports.http transports.ipc transports.memory"),
     Layer(
         "brokers",
         "brokers brokers._silence brokers._bigbrain_wire brokers._bigbrain_answers brokers.bigbrain brokers.memory",
@@ -65,12 +73,19 @@ LAYERS = (
     Layer(
         "runtime",
         """
-        snapshot context outcome driven watchdog executor _journal_file journal recorder
-        delivery source deadlines engine drain listeners setup supervisor neuron serve
+        lease_log snapshot context outcome driven watchdog threads telemetry_context _worker processes executor
+        _journal_file journal recorder delivery source deadlines engine drain listeners setup supervisor
+        telemetry_words telemetry neuron metrics probes health serve
         """,
     ),
     Layer("public names", "neuron_anyio"),
-    Layer("users' side", "auth statuses _client_wire client"),
+    Layer(
+        "sources of tokens",
+        """
+        auth.tokenfile auth._wire auth.credentials auth.client_auth auth.discovery auth.minting auth.enrolment auth
+        """,
+    ),
+    Layer("users' side", "statuses _client_wire client ipc_host control"),
     Layer("gateway's seams", "gateway.problems gateway.tasks gateway.principals gateway.store"),
     Layer(
         "gateway's core",
@@ -83,7 +98,7 @@ LAYERS = (
     Layer(
         "gateway",
         """
-        gateway.streams gateway.gateway gateway.replies gateway.event_stream
+        gateway.streams gateway.gateway gateway.posts gateway.replies gateway.event_stream
         gateway.caller_routes gateway.neuron_routes gateway.app gateway.server gateway
         """,
     ),
@@ -95,16 +110,26 @@ LAYERS = (
     Layer(
         "testing",
         """
-        testing testing.strategies testing.worklog
+        testing.strategy_values testing.strategy_frames testing.strategy_tasks testing.strategy_schemas
+        testing.strategy_sessions testing.strategies
+        testing.contract
+        testing.transport_contract_scene testing.transport_contract_stream testing.transport_contract_posts
+        testing.transport_contract
+        testing.broker_contract_scene testing.broker_contract_outcomes testing.broker_contract_life
+        testing.broker_contract
+        testing.worklog testing.scripted_gateway testing.steered_handler
+        testing.memory_gateway testing.one_delivery testing.handlers
         testing.fault_connection testing.fault_server testing.fault_stream testing.fault_broker testing.fault_http
-        testing.fault_gateway testing.scenario_play
+        testing.fault_gateway testing.scenario_play testing.pytest_plugin testing
         """,
     ),
     Layer(
         "command",
         """
-        cli.problems cli.logs cli.loading cli.options cli.documents cli.wording cli.board cli.screen
-        cli.describe cli.gateway cli.submit cli.run cli.dev cli.main cli __main__
+        cli.problems cli.settings cli.logs cli.loading cli.options cli.documents cli.wording cli.board cli.screen
+        cli.telemetry
+        cli.idle cli.children cli.reload cli.supervise cli.run_options cli.serving cli.supervised cli.completion cli.top
+        cli.describe cli.gateway cli.submit cli.run cli.dev cli.enroll cli.main cli __main__
         """,
     ),
 )
@@ -151,11 +176,12 @@ KNOW_NACKS = {
 """Who may spell nack kinds and codes out, besides the gateway, which reads them."""
 
 SHIELDS_WITHOUT_BOUND = {
-    "executor": "a thread cannot be cancelled; `Run.abandon` is the bound (promise D2)",
+    "threads": "a thread cannot be cancelled; `Run.abandon` is the bound (promise D2)",
 }
 
 SWALLOWS_BASE_EXCEPTION = {
-    "executor._in_this_thread": "carries whatever a thread raised over to the loop, which judges it",
+    "threads._call": "carries whatever a thread raised over to the loop, which judges it",
+    "_worker._answer": "carries whatever a process raised over to the neuron, which judges it",
     "driven.__await__": "throws it into the coroutine that it drives, which raises it again or answers",
 }
 

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 SAMPLE = """
-import socket, threading, time, types
+import socket, threading, time
 import anyio, pytest
-from neuron_anyio.executor import Run
+from neuron_anyio.threads import ThreadCall
 
 kept = []
 
@@ -25,8 +25,11 @@ def test_socket():
     kept.append(socket.socket())
 
 def test_thread():
-    run = types.SimpleNamespace(is_over=False)
-    threading.Thread(target=Run._in_this_thread, args=(run, time.sleep, (2.0,)), daemon=True, name="slow").start()
+    async def call_of(function):
+        return ThreadCall(function, (2.0,), on_cut=lambda: None)
+
+    call = anyio.run(call_of, time.sleep)
+    threading.Thread(target=call._call, args=((),), daemon=True, name="slow").start()
 
 @pytest.mark.anyio
 async def test_task(anyio_backend_name):

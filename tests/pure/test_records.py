@@ -22,39 +22,7 @@ from neuron_anyio.model import (
     Task,
 )
 from neuron_anyio.records import decode_record, encode_record, is_worth_recording, record_key
-
-TEXT = st.text(max_size=10).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
-OUTCOMES = st.one_of(
-    st.builds(Completed, st.lists(st.binary(max_size=10), max_size=3).map(tuple)),
-    st.builds(
-        Failed,
-        kind=st.sampled_from(FailureKind),
-        retryable=st.booleans(),
-        reason=TEXT,
-        code=st.none() | TEXT,
-        details=st.none() | st.binary(max_size=10),
-        delay=st.none() | st.floats(0, 1e6),
-    ),
-    st.builds(Cancelled, reason=TEXT),
-    st.builds(Dropped, reason=TEXT),
-)
-TASKS = st.builds(
-    Task,
-    task_id=TEXT,
-    workflow_id=TEXT,
-    capability=TEXT,
-    attempt=st.integers(0, 100),
-    input=st.binary(max_size=10),
-    on_behalf_of=st.none() | TEXT,
-    metadata=st.none() | st.just({"secret": "m"}),
-)
-DELIVERIES = st.builds(
-    Delivery,
-    id=TEXT,
-    task=TASKS,
-    time_left=st.none() | st.floats(0, 1e6),
-    input_schema=st.none() | st.just(b"{}"),
-)
+from neuron_anyio.testing.strategies import deliveries, outcomes
 
 
 def settled(delivery: Delivery, outcome: Outcome, *, source: int = 0) -> Lease:
@@ -67,7 +35,9 @@ def settled(delivery: Delivery, outcome: Outcome, *, source: int = 0) -> Lease:
     return lease
 
 
-@given(DELIVERIES, OUTCOMES, st.integers(0, 3))
+@given(
+    deliveries(attempt=st.integers(0, 2**63 - 1)), outcomes(Completed, Failed, Cancelled, Dropped), st.integers(0, 3)
+)
 def test_L10_every_result_survives_the_file(delivery: Delivery, outcome: Outcome, source: int) -> None:
     lease = settled(delivery, outcome, source=source)
     recorded = decode_record(encode_record(lease))

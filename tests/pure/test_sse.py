@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_anyio.sse import HEAD_BYTES, EventDecoder, OversizedEvent, ServerSentEvent
+from neuron_anyio.testing.strategies import StreamedDocuments, event_streams
 
 Event = ServerSentEvent | OversizedEvent
 
@@ -128,28 +129,20 @@ class TestC10Interpretation:
 
     @settings(deadline=None)
     @given(
-        st.lists(
-            st.tuples(
-                st.none() | st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1),
-                st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), min_size=1),
-                st.booleans(),
-            )
-        )
+        event_streams(st.lists(st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"])), max_size=4))
     )
-    def test_C10_httpx_sse_reads_the_same_where_it_follows_the_text(
-        self, written: list[tuple[str | None, list[str], bool]]
-    ) -> None:
-        stream = ""
-        for name, lines, comment in written:
-            stream += ": comment\n" if comment else ""
-            stream += f"event: {name}\n" if name is not None else ""
-            stream += "".join(f"data: {line}\n" for line in lines) + "\n"
-        content = stream.encode()
-        response = httpx.Response(200, headers={"Content-Type": "text/event-stream; charset=utf-8"}, content=content)
+    def test_C10_httpx_sse_reads_the_same_where_it_follows_the_text(self, streamed: StreamedDocuments) -> None:
+        content = b"".join(streamed.chunks)
+        # The one thing in which it does not: it takes a byte order mark for a part of the first field's name.
+        response = httpx.Response(
+            200,
+            headers={"Content-Type": "text/event-stream; charset=utf-8"},
+            content=content.removeprefix(b"\xef\xbb\xbf"),
+        )
         theirs = [[event.event, event.data] for event in EventSource(response).iter_sse()]
-        ours = pairs(decoded([content]))
+        ours = pairs(decoded([*streamed.chunks]))
         assert ours == theirs
-        assert ours == [[name or "message", "\n".join(lines)] for name, lines, _ in written]
+        assert ours == [list(pair) for pair in zip(streamed.names, streamed.documents, strict=True)]
 
     @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
     def test_C10_an_event_is_there_as_soon_as_its_last_line_end_is(self, end: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,8 +13,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from neuron_anyio import TransportError, events
 from neuron_anyio.abc import Reply
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
 from tests.runtime.http1_server import Peer, Received, Server, serving
-from tests.runtime.scripted import Scripted
 
 __all__ = ["STREAM", "HttpGateway", "Seen", "bearer", "http_gateway", "http_reply", "sse"]
 
@@ -51,20 +51,20 @@ def bearer(request: Received) -> str | None:
     return None if value is None else value.removeprefix("Bearer ")
 
 
-class HttpGateway(Scripted):
-    """A `Scripted` whose neurons come over TCP.
+class HttpGateway(ScriptedGateway):
+    """A `ScriptedGateway` whose neurons come over TCP.
 
     Attributes:
         gets: requests for the stream, in order.
         requests: all requests, in order.
         stream_replies: answers to the next requests for the stream; then a stream.
-        replies: the same for each frame type; then what `answers` and `always` say.
+        replies: the same for each frame type; then what `answer` and `always_answer` were told.
         tokens: those that are accepted, None for any or none; 401 for the rest.
         base: path that the routes are under.
     """
 
     def __init__(self, *, register: bool = True, tokens: Collection[str] | None = None, base: str = "") -> None:
-        super().__init__(register=register)
+        super().__init__(confirms=register)
         self.tokens = tokens
         self.base = base
         self.requests: list[Received] = []
@@ -90,7 +90,7 @@ class HttpGateway(Scripted):
             request = await peer.request()
             self.requests.append(request)
             route = request.target.removeprefix(f"{self.base}/neuron/").partition("?")[0]
-            self._notify()
+            self.notify()
             if self.tokens is not None and bearer(request) not in self.tokens:
                 await peer.send(http_reply(401, b'{"error":"unauthorized"}'))
             elif request.method == "GET":
@@ -106,14 +106,14 @@ class HttpGateway(Scripted):
         if scripted := self.replies.get(route):
             raw = scripted.pop(0)
             self.posts.append(json.loads(body))
-            self._notify()
+            self.notify()
             if not isinstance(raw, bytes):
                 await raw(peer)
                 return False
             await peer.send(raw)
             return True
         try:
-            reply = await self._on_post(route, body)
+            reply = await self.take(route, body)
         except TransportError:
             return False
         await peer.send(_raw(reply))
@@ -126,7 +126,7 @@ class HttpGateway(Scripted):
             await peer.send(STREAM)
             self._sink = send
             self.streams += 1
-            self._notify()
+            self.notify()
 
             async def watch() -> None:
                 await peer.wait_closed()
@@ -146,7 +146,7 @@ class HttpGateway(Scripted):
                 group.cancel_scope.cancel()
                 if self._sink is send:
                     self._sink = None
-                self._notify()
+                self.notify()
 
     def write(self, data: bytes) -> None:
         """Send bytes down the open stream, as one chunk."""
@@ -156,9 +156,9 @@ class HttpGateway(Scripted):
     def send(self, **frame: Any) -> None:
         self.write(sse(json.dumps(frame), frame["type"]))
 
-    def registered(self, capabilities: list[dict[str, Any]]) -> None:
+    def registered(self, capabilities: Sequence[Mapping[str, Any]], *, session_id: str = "session-1") -> None:
         if self._sink is not None:  # the stream may have ended while the frame was on its way
-            super().registered(capabilities)
+            super().registered(capabilities, session_id=session_id)
 
     def end_stream(self, *, cut: bool = False) -> None:
         """End the open stream: as the gateway would, or cut off."""
@@ -170,21 +170,11 @@ class HttpGateway(Scripted):
 
     # What came
 
-    async def wait_for(self, condition: Callable[[], Any]) -> None:
-        """Wait until something holds that changes with what comes."""
-        with anyio.fail_after(10):
-            while not condition():
-                await self._changed.wait()
-
     async def wait_streams(self, count: int) -> None:
         await self.wait_for(lambda: self.streams >= count and self._sink is not None)
 
     async def wait_gets(self, count: int) -> None:
         await self.wait_for(lambda: len(self.gets) >= count)
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
 
 
 def _raw(reply: Reply) -> bytes:

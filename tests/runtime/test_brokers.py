@@ -23,8 +23,9 @@ from neuron_anyio import (
 from neuron_anyio.abc import Reply
 from neuron_anyio.brokers.memory import MemoryBroker
 from neuron_anyio.model import Cancelled, Completed, Failed, FailureKind, GiveBack, GivenBack, Offer
-from tests.runtime.handlers import Steered, echo
-from tests.runtime.scripted import Scripted, settle
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ def test_the_shipped_brokers_and_transports_are_what_the_seams_say() -> None:
 
 
 async def test_a_pull_broker_hands_out_no_more_than_there_are_free_slots() -> None:
-    steered = Steered(concurrency=2)
+    steered = SteeredHandler(concurrency=2)
     broker = MemoryBroker()
     async with neuron(broker, capabilities=[steered.capability]) as running:
         tasks = [broker.submit("test/steered", number) for number in range(5)]
@@ -107,7 +108,7 @@ async def test_a_retryable_failure_counts_and_its_delay_is_kept() -> None:
 
 
 async def test_what_a_stop_cuts_goes_back_uncounted_and_a_second_neuron_finishes_it() -> None:
-    steered = Steered()
+    steered = SteeredHandler()
     broker = MemoryBroker()
     async with neuron(broker, capabilities=[steered.capability], timing=Timing(drain=0.1)):
         task = broker.submit("test/steered", None)
@@ -141,7 +142,7 @@ async def test_a_give_back_waits_for_its_delay() -> None:
 
 
 async def test_a_cancel_reaches_a_pulled_delivery() -> None:
-    steered = Steered()
+    steered = SteeredHandler()
     broker = MemoryBroker()
     async with neuron(broker, capabilities=[steered.capability]):
         task = broker.submit("test/steered", None)
@@ -167,8 +168,8 @@ async def test_a_failure_keeps_its_kind_for_a_broker_that_is_not_bigbrain() -> N
 
 
 async def test_two_brokers_share_the_slots_of_one_neuron() -> None:
-    steered = Steered(concurrency=2)
-    pull, push = MemoryBroker(), Scripted()
+    steered = SteeredHandler(concurrency=2)
+    pull, push = MemoryBroker(), ScriptedGateway()
     async with neuron(pull, BigBrainBroker(push.transport), capabilities=[steered.capability]) as running:
         pulled = [pull.submit("test/steered", number) for number in range(2)]
         await steered.wait_started(2)
@@ -184,26 +185,26 @@ async def test_two_brokers_share_the_slots_of_one_neuron() -> None:
         assert steered.started[2] == "pushed"
         for lease_id in ("pushed", f"{pulled[1].task_id}/1", f"{late.task_id}/1"):
             steered.finish(lease_id)
-        assert (await push.result("pushed"))["output"] == "done"
+        assert (await push.wait_result("pushed"))["output"] == "done"
         with anyio.fail_after(5):
             await pull.wait_settled(*pulled, late)
     assert steered.most == 2
 
 
 async def test_two_brokers_may_use_the_same_ids_for_different_leases() -> None:
-    one, two = Scripted(), Scripted()
+    one, two = ScriptedGateway(), ScriptedGateway()
     async with neuron(BigBrainBroker(one.transport), BigBrainBroker(two.transport), capabilities=[echo]):
         one.lease("l1", value=1, task_id="t")
         two.lease("l1", value=2, task_id="t")
-        assert (await one.result("l1"))["output"] == 1
-        assert (await two.result("l1"))["output"] == 2
+        assert (await one.wait_result("l1"))["output"] == 1
+        assert (await two.wait_result("l1"))["output"] == 2
 
 
 async def test_one_broker_that_ends_for_good_ends_the_neuron_and_the_other_is_drained() -> None:
     from neuron_anyio import RegistrationRejected
 
-    refusing, healthy = Scripted(), MemoryBroker()
-    refusing.always["register"] = Reply(status=403)
+    refusing, healthy = ScriptedGateway(), MemoryBroker()
+    refusing.always_answer("register", 403)
     with pytest.raises(RegistrationRejected):
         async with neuron(BigBrainBroker(refusing.transport), healthy, capabilities=[echo]):
             raise AssertionError

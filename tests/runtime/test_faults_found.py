@@ -23,15 +23,16 @@ from neuron_anyio import (
 )
 from neuron_anyio.abc import EventStream, Oversized, Reply
 from neuron_anyio.brokers.memory import MemoryBroker
-from tests.runtime.handlers import Steered, echo
-from tests.runtime.scripted import Scripted, settle, stamp
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo, settle
 
 pytestmark = pytest.mark.anyio
 
 FAST = Backoff(initial=0.01, maximum=0.02)
 
 
-def neuron(gateway: Scripted, *capabilities: Any, **options: Any) -> Any:
+def neuron(gateway: ScriptedGateway, *capabilities: Any, **options: Any) -> Any:
     return open_neuron(gateway.transport, neuron_id="neuron-1", capabilities=capabilities or [echo], **options)
 
 
@@ -39,46 +40,46 @@ def neuron(gateway: Scripted, *capabilities: Any, **options: Any) -> Any:
 
 
 async def test_H1_heartbeats_go_out_while_leases_start_without_a_pause() -> None:
-    held = Steered()
+    held = SteeredHandler()
 
     @capability("test/fast")
     async def fast(_: Any) -> None:
         return None
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(20):
         async with neuron(gateway, held.capability, fast, timing=Timing(heartbeat=0.01)):
             gateway.lease("held", capability="test/steered")
             await held.wait_started()
             for number in range(1000):
                 gateway.lease(f"fast-{number}", capability="test/fast")
-            before = len(gateway.of("heartbeat"))
-            await gateway.result("fast-999")
-            beats = len(gateway.of("heartbeat")) - before
+            before = len(gateway.posted("heartbeat"))
+            await gateway.wait_result("fast-999")
+            beats = len(gateway.posted("heartbeat")) - before
             held.finish("held")
     assert beats >= 3
 
 
 async def test_H1_a_heartbeat_that_hangs_does_not_delay_the_first_one_of_a_shorter_lease() -> None:
-    held = Steered()
-    gateway = Scripted()
+    held = SteeredHandler()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, held.capability, timing=Timing(heartbeat=2.0)):
             gateway.hold("heartbeat")
-            await gateway.wait("heartbeat")
+            await gateway.wait_posted("heartbeat")
             gateway.lease("short", capability="test/steered", ttl=0.6)
             await held.wait_started()
             with anyio.move_on_after(0.5):  # the lease lives for 0.6 s, its first heartbeat is due after 0.2 s
-                await gateway.wait("heartbeat", count=2)
-            beats = len(gateway.of("heartbeat"))
+                await gateway.wait_posted("heartbeat", count=2)
+            beats = len(gateway.posted("heartbeat"))
             gateway.release("heartbeat")
             held.finish("short")
     assert beats >= 2
 
 
 async def test_H1_a_lease_of_milliseconds_does_not_flood_the_gateway_with_heartbeats() -> None:
-    held = Steered(on_lease_lost="continue")
-    gateway = Scripted()
+    held = SteeredHandler(on_lease_lost="continue")
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, held.capability):
             number = 0
@@ -87,31 +88,31 @@ async def test_H1_a_lease_of_milliseconds_does_not_flood_the_gateway_with_heartb
                 gateway.lease(f"tiny-{number}", capability="test/steered", ttl=0.01)
                 await settle()
             await anyio.sleep(0.3)
-            beats = len(gateway.of("heartbeat"))
+            beats = len(gateway.posted("heartbeat"))
             held.finish(held.started[0])
     assert beats < 30
 
 
 async def test_C8_an_oversized_lease_puts_no_entry_without_a_task_into_the_heartbeats() -> None:
-    held = Steered()
-    gateway = Scripted()
-    gateway.always["nack"] = Reply(status=503)
+    held = SteeredHandler()
+    gateway = ScriptedGateway()
+    gateway.always_answer("nack", 503)
     with anyio.fail_after(5):
         async with neuron(gateway, held.capability, timing=Timing(heartbeat=0.02, drain=0.2, reconnect=FAST)):
             gateway.lease("held", capability="test/steered")
             await held.wait_started()
             gateway.transport.push(Oversized(size=10**9, head=b'{"type":"lease","lease":{"leaseId":"big","expir'))
-            await gateway.wait("nack", lease_id="big")
-            beats = await gateway.wait("heartbeat", count=len(gateway.of("heartbeat")) + 2)
+            await gateway.wait_posted("nack", lease_id="big")
+            beats = await gateway.wait_posted("heartbeat", count=len(gateway.posted("heartbeat")) + 2)
             held.finish("held")
     # A gateway that keeps to the specification (taskId has one character or more) refuses the whole frame.
     assert [entry["taskId"] for entry in beats[-1]["inFlight"]] == ["task-held"]
 
 
 async def test_L7_a_lease_that_was_renewed_after_it_was_lost_can_be_lost_again() -> None:
-    held = Steered(on_lease_lost="continue")
-    gateway = Scripted()
-    gateway.always["heartbeat"] = Reply(status=503)
+    held = SteeredHandler(on_lease_lost="continue")
+    gateway = ScriptedGateway()
+    gateway.always_answer("heartbeat", 503)
     lost = anyio.Semaphore(0)
 
     def note(event: events.Event) -> None:
@@ -123,7 +124,7 @@ async def test_L7_a_lease_that_was_renewed_after_it_was_lost_can_be_lost_again()
             gateway.lease("l0", capability="test/steered", ttl=0.2)
             await held.wait_started()
             await lost.acquire()
-            gateway.answers["heartbeat"] = [Reply(status=200)]
+            gateway.answer("heartbeat", 200)
             with anyio.move_on_after(2) as waiting:
                 await lost.acquire()
             held.finish("l0")
@@ -144,36 +145,36 @@ async def test_L3_5_a_dropped_retryable_result_does_not_hold_up_the_drain(caplog
             raise ValueError("the first try")
         return "ok"
 
-    gateway = Scripted()
-    gateway.always["nack"] = Reply(status=503)
+    gateway = ScriptedGateway()
+    gateway.always_answer("nack", 503)
     with anyio.fail_after(3):
         async with neuron(gateway, flaky, timing=Timing(drain=30.0, reconnect=FAST)):
             gateway.lease("l1", capability="test/flaky", task_id="T")
-            await gateway.wait("nack")
+            await gateway.wait_posted("nack")
             gateway.lease("l2", capability="test/flaky", task_id="T")
-            assert (await gateway.result("l2"))["type"] == "ack"
+            assert (await gateway.wait_result("l2"))["type"] == "ack"
     assert not [record for record in caplog.records if "were not delivered" in record.getMessage()]
 
 
 async def test_L9_redeliveries_do_not_multiply_the_retries_of_one_result() -> None:
-    gateway = Scripted()
-    gateway.always["ack"] = Reply(status=503)
+    gateway = ScriptedGateway()
+    gateway.always_answer("ack", 503)
     with anyio.fail_after(10):
         slow = Backoff(initial=0.2, maximum=0.2)
         async with neuron(gateway, timing=Timing(drain=0.1, reconnect=slow)):
             gateway.lease("l0", task_id="T")
-            await gateway.wait("ack")
+            await gateway.wait_posted("ack")
             for number in range(30):
                 gateway.lease(f"again-{number}", task_id="T")
                 await settle()
-            before = len(gateway.of("ack"))
+            before = len(gateway.posted("ack"))
             await anyio.sleep(0.6)
-            tries = len(gateway.of("ack")) - before
+            tries = len(gateway.posted("ack")) - before
     assert tries < 30  # 0.1 s apart on average
 
 
 async def test_L2_the_same_lease_given_back_and_sent_again_at_once_does_not_spin() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
 
     def again(path: str, _: dict[str, Any]) -> None:
         if path == "nack":
@@ -184,7 +185,7 @@ async def test_L2_the_same_lease_given_back_and_sent_again_at_once_does_not_spin
         async with neuron(gateway):
             gateway.lease("l1", capability="un/known")
             await anyio.sleep(0.25)
-            rounds = len(gateway.of("nack"))
+            rounds = len(gateway.posted("nack"))
             gateway.on_post = lambda _path, _frame: None
     assert rounds < 6
 
@@ -194,11 +195,11 @@ async def test_C9_a_gateway_that_quotes_an_output_does_not_get_it_into_the_log(
 ) -> None:
     """Validation errors of widespread frameworks hold the refused value, as `input`."""
     caplog.set_level("DEBUG")
-    gateway = Scripted()
-    gateway.answers["ack"] = [Reply(status=422, text='{"detail":[{"loc":["body"],"input":"my-secret-output"}]}')]
+    gateway = ScriptedGateway()
+    gateway.answer("ack", Reply(status=422, text='{"detail":[{"loc":["body"],"input":"my-secret-output"}]}'))
     async with neuron(gateway):
         gateway.lease("l0", value="my-secret-output")
-        await gateway.wait("nack")
+        await gateway.wait_posted("nack")
     assert not [record for record in caplog.records if "my-secret-output" in record.getMessage()]
 
 
@@ -222,16 +223,16 @@ async def test_L11_an_input_that_is_refused_when_its_slot_comes_free_is_a_mismat
     async def fresh(_: Fresh) -> None:
         await gate.wait()
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, fresh, echo):
             gateway.lease("l1", capability="test/fresh", value={"name": "first"})
             gateway.lease("l2", capability="test/fresh", value={"name": "second"})
             await settle()
             gate.set()
-            assert (await gateway.result("l2"))["code"] == "INPUT_SCHEMA_MISMATCH"
+            assert (await gateway.wait_result("l2"))["code"] == "INPUT_SCHEMA_MISMATCH"
             gateway.lease("l3")
-            assert (await gateway.result("l3"))["type"] == "ack"
+            assert (await gateway.wait_result("l3"))["type"] == "ack"
 
 
 class Odd(BaseException):
@@ -247,13 +248,13 @@ async def test_L11_4_an_exception_that_is_no_exception_is_one_tasks_failure(runs
         raise Odd
 
     odd: Any = capability("test/odd")(in_loop if runs == "loop" else in_thread)
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, odd, echo):
             gateway.lease("l1", capability="test/odd")
-            assert (await gateway.result("l1"))["code"] == "HANDLER_THREW"
+            assert (await gateway.wait_result("l1"))["code"] == "HANDLER_THREW"
             gateway.lease("l2")
-            assert (await gateway.result("l2"))["type"] == "ack"
+            assert (await gateway.wait_result("l2"))["type"] == "ack"
 
 
 async def test_L11_4_a_group_that_is_nested_too_deeply_to_be_searched_is_one_tasks_failure() -> None:
@@ -264,13 +265,13 @@ async def test_L11_4_a_group_that_is_nested_too_deeply_to_be_searched_is_one_tas
             error = ExceptionGroup("g", [error])
         raise error
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, deep, echo):
             gateway.lease("l1", capability="test/deep")
-            assert (await gateway.result("l1"))["code"] == "HANDLER_THREW"
+            assert (await gateway.wait_result("l1"))["code"] == "HANDLER_THREW"
             gateway.lease("l2")
-            assert (await gateway.result("l2"))["type"] == "ack"
+            assert (await gateway.wait_result("l2"))["type"] == "ack"
 
 
 @capability("test/exits", runs="process")
@@ -279,14 +280,14 @@ def exits(_: Any) -> None:
 
 
 async def test_L11_6_system_exit_in_a_process_is_one_tasks_failure() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(20):
         async with neuron(gateway, exits, echo):
             gateway.lease("l1", capability="test/exits")
-            nacks = await gateway.wait("nack", lease_id="l1")
+            nacks = await gateway.wait_posted("nack", lease_id="l1")
             assert (nacks[0]["kind"], nacks[0]["code"]) == ("retryable", "HANDLER_THREW")
             gateway.lease("l2")
-            assert (await gateway.result("l2"))["type"] == "ack"
+            assert (await gateway.wait_result("l2"))["type"] == "ack"
 
 
 class Unspeakable:
@@ -302,10 +303,10 @@ async def test_H3_progress_that_cannot_be_said_fails_neither_handler_nor_log(
     async def says(_: Any, ctx: LeaseContext) -> None:
         ctx.progress(**update)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     async with neuron(gateway, says):
         gateway.lease("l1", capability="test/says")
-        assert (await gateway.result("l1"))["type"] == "ack"
+        assert (await gateway.wait_result("l1"))["type"] == "ack"
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -327,48 +328,48 @@ async def test_a_cancel_from_on_event_while_a_lease_is_admitted_does_not_end_the
 
 
 async def test_L5_a_limit_raised_between_register_and_its_confirmation_holds() -> None:
-    steered = Steered(concurrency=1)
-    gateway = Scripted()
+    steered = SteeredHandler(concurrency=1)
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, steered.capability, timing=Timing(reconnect=FAST)) as running:
-            gateway._register = False
+            gateway.confirms = False
             gateway.transport.break_stream()
-            await gateway.wait("register", count=2)
+            await gateway.wait_posted("register", count=2)
             await running.update_capability("test/steered", concurrency=4)
-            await gateway.wait("update-capability")
-            gateway.registered(gateway.of("register")[1]["capabilities"])
+            await gateway.wait_posted("update-capability")
+            gateway.registered(gateway.posted("register")[1]["capabilities"])
             await settle()
             assert running.snapshot().capabilities["test/steered"].limit == 4
 
 
 async def test_C12_a_revoked_capability_is_not_announced_by_a_changed_limit() -> None:
-    gateway = Scripted()
-    gateway.always["update-capability"] = Reply(status=403)
+    gateway = ScriptedGateway()
+    gateway.always_answer("update-capability", 403)
     with anyio.fail_after(5):
         async with neuron(gateway, timing=Timing(reconnect=FAST)) as running:
-            gateway.send(type="capability-revoked", capability="test/echo", reason="policy", revokedAt=stamp())
+            gateway.revoke("test/echo", "policy")
             await settle()
             await running.update_capability("test/echo", concurrency=2)
             await settle()
-    assert gateway.of("update-capability") == []
+    assert gateway.posted("update-capability") == []
 
 
 async def test_C2_two_conflicts_with_a_long_outage_between_them_are_not_sixty_seconds_of_conflict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("neuron_anyio.brokers._bigbrain_answers.CONFLICT_FOR", 0.3)
-    gateway = Scripted()
-    down: list[Reply | Exception] = [TransportError("down")] * 15
-    gateway.answers["register"] = [Reply(status=200), Reply(status=409), *down, Reply(status=409)]
+    gateway = ScriptedGateway()
+    down = [TransportError("down")] * 15
+    gateway.answer("register", 200, 409, *down, 409)
     with anyio.fail_after(5):
         async with neuron(gateway, timing=Timing(reconnect=Backoff(initial=0.1, maximum=0.1))):
             gateway.transport.break_stream()
-            await gateway.wait("register", count=19)
+            await gateway.wait_posted("register", count=19)
             await settle()
 
 
 async def test_reference_D45_a_broker_can_be_opened_a_second_time() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     broker = BigBrainBroker(gateway.transport)
     for _ in range(2):
         with anyio.fail_after(3):
@@ -392,7 +393,7 @@ class SlowRoad:
 
     origin = "memory:test"
 
-    def __init__(self, gateway: Scripted, when: str) -> None:
+    def __init__(self, gateway: ScriptedGateway, when: str) -> None:
         self._inner = gateway.transport
         self._when = when
 
@@ -416,7 +417,7 @@ class SlowRoad:
 
 @pytest.mark.parametrize("when", ["opening", "closing"])
 async def test_D3_a_transport_that_hangs_on_opening_or_closing_cannot_make_the_exit_hang(when: str) -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     begun = anyio.current_time()
     with anyio.move_on_after(0.1):
         async with open_neuron(SlowRoad(gateway, when), neuron_id="neuron-1", capabilities=[echo]):
@@ -440,7 +441,7 @@ async def test_D2_a_child_task_that_cleans_up_for_longer_than_the_grace_does_not
         async with anyio.create_task_group() as group:
             group.start_soon(child)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, parent, timing=Timing(drain=0.1)):
             gateway.lease("l0", capability="test/parent")
@@ -459,7 +460,7 @@ async def test_D2_a_stubborn_handler_with_a_task_group_of_its_own_is_left_behind
                 except anyio.get_cancelled_exc_class():
                     continue
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, parent, timing=Timing(drain=0.1)):
             gateway.lease("l0", capability="test/parent")
@@ -479,7 +480,7 @@ async def test_D2_a_shielded_clean_up_is_not_cut_between_two_of_its_steps() -> N
                 await anyio.sleep(0.3)
                 cleaned.append("cleaned")
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, careful, timing=Timing(drain=0.1)):
             gateway.lease("l0", capability="test/careful")
@@ -497,7 +498,7 @@ async def test_D3_nothing_starts_any_more_when_a_handler_ends_the_program() -> N
         started.append(ctx.lease_id)
         raise SystemExit(3)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         try:
             async with neuron(gateway, ends, limits=Limits(queue=10)):

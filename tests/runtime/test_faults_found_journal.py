@@ -32,8 +32,9 @@ from neuron_anyio.abc import Reply
 from neuron_anyio.brokers.memory import MemoryBroker
 from neuron_anyio.journal import open_journal
 from neuron_anyio.serve import EXIT_OK, EXIT_UNDELIVERED, HELD, serve
-from tests.runtime.handlers import Steered, echo
-from tests.runtime.scripted import Scripted, settle, stamp
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -43,15 +44,16 @@ AWAY, GONE = Reply(status=503), Reply(status=410)
 LOG = logging.getLogger("test")
 
 
-class Away(Scripted):
+class Away(ScriptedGateway):
     """A gateway that takes no result yet."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.always.update(ack=AWAY, nack=AWAY)
+        self.always_answer("ack", AWAY)
+        self.always_answer("nack", AWAY)
 
 
-def neuron(gateway: Scripted, *capabilities: Any, **options: Any) -> Any:
+def neuron(gateway: ScriptedGateway, *capabilities: Any, **options: Any) -> Any:
     options = {"neuron_id": "neuron-1", "timing": SHORT, **options}
     return open_neuron(gateway.transport, capabilities=capabilities or [echo], **options)
 
@@ -67,7 +69,7 @@ async def leave_undelivered(path: Path, *, values: int = 1, value: Any = None) -
     async with neuron(gateway, journal=path) as running:
         for number in range(values):
             gateway.lease(f"l{number}", value=value)
-        await gateway.wait("ack", count=values)
+        await gateway.wait_posted("ack", count=values)
         await settle()
     assert running.snapshot().recorded == values
 
@@ -115,13 +117,13 @@ async def test_L10_another_port_makes_another_gateway(tmp_path: Path) -> None:
 
 
 async def test_L10_an_attempt_beyond_64_bits_does_not_end_a_neuron_with_a_journal(tmp_path: Path) -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, journal=tmp_path / "journal"):
             gateway.lease("vast", attempt=10**30)
-            assert (await gateway.result("vast"))["type"] == "ack"
+            assert (await gateway.wait_result("vast"))["type"] == "ack"
             gateway.lease("next")
-            assert (await gateway.result("next"))["type"] == "ack"
+            assert (await gateway.wait_result("next"))["type"] == "ack"
 
 
 @pytest.mark.parametrize("after", [1e308, 10**30, pytest.param(10**400, id="1e400")])
@@ -133,11 +135,11 @@ async def test_L11_3_a_wish_for_a_try_in_aeons_is_delivered_as_a_wish_for_a_late
     async def patient(_: Any) -> None:
         raise RetryableFailure("not in this age", after=after)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, patient, journal=tmp_path / "journal" if with_journal else None):
             gateway.lease("l0", capability="test/patient")
-            nack = await gateway.result("l0")
+            nack = await gateway.wait_result("l0")
     assert nack["kind"] == "retryable"
     assert nack["details"]["retryAfterMs"] >= 365 * 86_400_000
 
@@ -157,9 +159,9 @@ async def test_L10_a_result_that_could_not_be_recorded_is_recorded_before_a_late
     with anyio.fail_after(5):
         async with neuron(gateway, journal=path) as running:
             gateway.lease("l0")
-            attempts = len(await gateway.wait("ack", count=5))
+            attempts = len(await gateway.wait_posted("ack", count=5))
             is_full = False
-            await gateway.wait("ack", count=attempts + 2)
+            await gateway.wait_posted("ack", count=attempts + 2)
             assert running.snapshot().recorded == 1
     assert await keys(path) == 1
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -170,7 +172,7 @@ async def test_L10_a_result_that_is_dropped_while_its_record_fails_is_not_record
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing, dropped = anyio.Event(), anyio.Event()
-    path, gateway, written = tmp_path / "journal", Scripted(), JournalFile.write
+    path, gateway, written = tmp_path / "journal", ScriptedGateway(), JournalFile.write
 
     def write(file: JournalFile, forgotten: Any, records: Any) -> None:
         if records and not dropped.is_set():
@@ -193,20 +195,20 @@ async def test_L10_a_result_that_is_dropped_while_its_record_fails_is_not_record
             gateway.lease("l1", capability="test/once", task_id="t")
             await settle()
             dropped.set()
-            await gateway.result("l1")
-    assert not gateway.of("nack")
+            await gateway.wait_result("l1")
+    assert not gateway.posted("nack")
     assert await keys(path) == 0
 
 
 async def test_L10_what_was_in_the_journal_is_not_held_in_memory_once_it_is_delivered(tmp_path: Path) -> None:
-    path, gateway, size = tmp_path / "journal", Scripted(), 1_000_000
+    path, gateway, size = tmp_path / "journal", ScriptedGateway(), 1_000_000
     with anyio.fail_after(10):
         await leave_undelivered(path, values=8, value="x" * size)
         gc.collect()
         tracemalloc.start()
         try:
             async with neuron(gateway, journal=path, limits=Limits(remembered_results_bytes=1)):
-                await gateway.wait("ack", count=8)
+                await gateway.wait_posted("ack", count=8)
                 await settle()
                 gateway.posts.clear()
                 gc.collect()
@@ -220,30 +222,30 @@ async def test_L10_what_was_in_the_journal_is_not_held_in_memory_once_it_is_deli
 
 
 async def test_H1_a_running_task_that_goes_on_under_a_shorter_lease_is_kept_alive() -> None:
-    held, gateway = Steered(), Scripted()
+    held, gateway = SteeredHandler(), ScriptedGateway()
     with anyio.fail_after(5):  # without the shorter lease, the first heartbeat is due after 10 s
         async with neuron(gateway, held.capability):
             gateway.lease("long", capability="test/steered", task_id="t")
             await held.wait_started()
             await settle()
             gateway.lease("short", capability="test/steered", task_id="t", ttl=2.0)
-            (beat,) = await gateway.wait("heartbeat")
+            (beat,) = await gateway.wait_posted("heartbeat")
             held.finish("long")
-            assert (await gateway.result("short"))["type"] == "ack"
+            assert (await gateway.wait_result("short"))["type"] == "ack"
     assert [entry["leaseId"] for entry in beat["inFlight"]] == ["short"]
 
 
 async def test_H1_a_kept_result_that_is_sent_under_a_shorter_lease_keeps_it_alive() -> None:
     gateway = Away()
-    gateway.answers["ack"] = [GONE]
+    gateway.answer("ack", GONE)
     with anyio.fail_after(5):
         async with neuron(gateway):
             gateway.lease("long", task_id="t")
-            await gateway.wait("ack")
+            await gateway.wait_posted("ack")
             await settle()
             gateway.lease("short", task_id="t", ttl=2.0)
-            (beat,) = await gateway.wait("heartbeat")
-            gateway.always["ack"] = Reply(status=200)
+            (beat,) = await gateway.wait_posted("heartbeat")
+            gateway.always_answer("ack", 200)
     assert [entry["leaseId"] for entry in beat["inFlight"]] == ["short"]
 
 
@@ -251,11 +253,11 @@ async def test_H1_a_kept_result_that_is_sent_under_a_shorter_lease_keeps_it_aliv
 
 
 async def test_C11_a_grant_below_a_limit_that_was_raised_since_the_register_is_a_cap() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway) as running:
             await running.update_capability("test/echo", concurrency=8)
-            await gateway.wait("update-capability")
+            await gateway.wait_posted("update-capability")
             gateway.registered([{"type": "test/echo", "scope": "any", "concurrency": 6}])
             await settle()
             assert running.snapshot().capabilities["test/echo"].limit == 6
@@ -265,18 +267,18 @@ async def test_C11_a_grant_below_a_limit_that_was_raised_since_the_register_is_a
 
 
 async def test_L10_a_recorded_result_is_delivered_where_nothing_is_left_to_offer(tmp_path: Path) -> None:
-    path, gateway = tmp_path / "journal", Scripted()
-    gateway.always["register"] = AWAY
+    path, gateway = tmp_path / "journal", ScriptedGateway()
+    gateway.always_answer("register", AWAY)
 
     def revoke(path: str, _: dict[str, Any]) -> None:
         if path == "register":
-            gateway.send(type="capability-revoked", capability="test/echo", reason="audit", revokedAt=stamp())
+            gateway.revoke("test/echo", "audit")
 
     gateway.on_post = revoke
     with anyio.fail_after(5):
         await leave_undelivered(path)
         async with neuron(gateway, journal=path):
-            assert (await gateway.result("l0"))["type"] == "ack"
+            assert (await gateway.wait_result("l0"))["type"] == "ack"
     assert await keys(path) == 0
 
 
@@ -289,23 +291,23 @@ async def test_L3_2_a_kept_result_answers_its_own_lease_when_the_gateway_has_it_
         runs += 1
         return "done"
 
-    gateway = Scripted()
-    gateway.answers["ack"] = [GONE]
+    gateway = ScriptedGateway()
+    gateway.answer("ack", GONE)
     with anyio.fail_after(5):
         async with neuron(gateway, count):
             gateway.lease("l0", capability="test/count", task_id="t")
-            await gateway.wait("ack")
+            await gateway.wait_posted("ack")
             await settle()
             gateway.lease("l0", capability="test/count", task_id="t")
-            await gateway.wait("ack", count=2)
-    assert [post["leaseId"] for post in gateway.of("ack")] == ["l0", "l0"]
+            await gateway.wait_posted("ack", count=2)
+    assert [post["leaseId"] for post in gateway.posted("ack")] == ["l0", "l0"]
     assert runs == 1
 
 
 # The whole program
 
 
-async def serve_until_stopped(gateway: Scripted, stop_when: Callable[[], Awaitable[Any]], **options: Any) -> int:
+async def serve_until_stopped(gateway: ScriptedGateway, stop_when: Callable[[], Awaitable[Any]], **options: Any) -> int:
     """Serve until a condition holds and SIGTERM is sent; return the exit code."""
     codes: list[int] = []
 
@@ -324,12 +326,12 @@ async def test_D4_a_result_that_is_lost_before_the_first_register_is_accepted_co
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     gateway = Away()
-    gateway.always["register"] = AWAY
+    gateway.always_answer("register", AWAY)
 
     async def finished() -> None:
-        await gateway.wait("register")
+        await gateway.wait_posted("register")
         gateway.lease("l0")
-        await gateway.wait("ack")
+        await gateway.wait_posted("ack")
 
     assert await serve_until_stopped(gateway, finished, timing=SHORT) == EXIT_UNDELIVERED
     assert "1 are lost" in capsys.readouterr().err
@@ -339,9 +341,9 @@ async def test_D4_a_result_that_stays_in_the_journal_because_no_register_is_acce
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, gateway = tmp_path / "journal", Away()
-    gateway.always["register"] = AWAY
+    gateway.always_answer("register", AWAY)
     await leave_undelivered(path)
-    code = await serve_until_stopped(gateway, lambda: gateway.wait("register"), timing=SHORT, journal=path)
+    code = await serve_until_stopped(gateway, lambda: gateway.wait_posted("register"), timing=SHORT, journal=path)
     assert code == EXIT_UNDELIVERED
     assert "1 are in the journal" in capsys.readouterr().err
 
@@ -356,7 +358,7 @@ def not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("not_ended")
 async def test_D5_a_lifespan_that_takes_a_while_to_close_is_waited_for() -> None:
-    gateway, closed = Scripted(), False
+    gateway, closed = ScriptedGateway(), False
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
@@ -384,7 +386,7 @@ async def test_L10_a_record_that_takes_a_while_to_be_written_at_the_end_is_waite
     monkeypatch.setattr(JournalFile, "write", write)
 
     async def finished() -> None:
-        await gateway.wait("register")
+        await gateway.wait_posted("register")
         gateway.lease("l0")
         await started.wait()
 
@@ -393,7 +395,7 @@ async def test_L10_a_record_that_takes_a_while_to_be_written_at_the_end_is_waite
 
 
 async def test_D5_a_block_that_was_left_is_not_entered_again() -> None:
-    opening = neuron(Scripted())
+    opening = neuron(ScriptedGateway())
     for _ in range(2):
         with pytest.raises(RuntimeError, match="call open_neuron again" if _ else "left"):
             async with opening:

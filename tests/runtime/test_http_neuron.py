@@ -22,8 +22,8 @@ from neuron_anyio import (
     events,
     open_neuron,
 )
-from neuron_anyio.abc import Reply
-from tests.runtime.handlers import Steered, echo
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo
 from tests.runtime.http1_server import Peer, hang, reset, serving
 from tests.runtime.http_gateway import HttpGateway, Seen, bearer, http_gateway, http_reply, sse
 
@@ -58,7 +58,7 @@ async def test_C1_a_registered_frame_that_overtakes_the_reply_to_register_counts
         gateway.hold("register")
 
         async def overtake() -> None:
-            (frame,) = await gateway.wait("register")
+            (frame,) = await gateway.wait_posted("register")
             gateway.registered([{**frame["capabilities"][0], "concurrency": 2}])
             await seen.wait(events.Registered)
             gateway.release("register")
@@ -106,7 +106,7 @@ async def test_C2_whatever_may_pass_is_tried_again_until_there_is_a_stream() -> 
             assert running.snapshot().connection == "registered"
     assert len(gateway.gets) == 16
     assert {request.target for request in gateway.gets} == {"/neuron/events?neuronId=neuron-1"}
-    assert len(gateway.of("register")) == 1
+    assert len(gateway.posted("register")) == 1
 
 
 async def reset_it(peer: Peer) -> None:
@@ -132,8 +132,8 @@ async def test_reference_D06_a_register_that_failed_is_tried_again_on_the_open_s
     async with http_gateway() as gateway:
         gateway.replies["register"] = [answer, answer]
         async with neuron(gateway, timing=Timing(heartbeat=0.02, reconnect=FAST)):
-            await gateway.wait("heartbeat")
-    assert len(gateway.of("register")) == 3
+            await gateway.wait_posted("heartbeat")
+    assert len(gateway.posted("register")) == 3
     assert gateway.streams == 1
 
 
@@ -143,9 +143,9 @@ async def test_reference_D37_frames_are_read_while_register_waits_for_its_answer
         gateway.hold("register")
 
         async def serve_meanwhile() -> None:
-            await gateway.wait("register")
+            await gateway.wait_posted("register")
             gateway.lease("l1", value=1)
-            assert (await gateway.result("l1"))["type"] == "ack"
+            assert (await gateway.wait_result("l1"))["type"] == "ack"
             gateway.registered([{"type": "test/echo", "scope": "any", "concurrency": 1}])
             await seen.wait(events.Registered)
             gateway.release("register")
@@ -159,9 +159,9 @@ async def test_reference_D38_a_nack_that_waits_for_its_answer_holds_up_nothing()
     async with http_gateway() as gateway, neuron(gateway):
         gateway.hold("nack")
         gateway.lease("l1", capability="test/unknown")
-        await gateway.wait("nack", lease_id="l1")
+        await gateway.wait_posted("nack", lease_id="l1")
         gateway.lease("l2", value=2)
-        assert (await gateway.result("l2"))["type"] == "ack"
+        assert (await gateway.wait_result("l2"))["type"] == "ack"
         gateway.release("nack")
 
 
@@ -199,7 +199,7 @@ async def test_C4_it_is_the_same_error_when_only_register_is_refused(auth: Any, 
     async with http_gateway() as gateway:
         gateway.replies["register"] = [UNAUTHORIZED] * 20
         await fails(gateway, AuthenticationFailed, auth=auth)
-    assert len(gateway.of("register")) == requests
+    assert len(gateway.posted("register")) == requests
     assert gateway.streams == 1
 
 
@@ -210,7 +210,7 @@ async def test_C4_after_the_first_acceptance_refusals_are_an_outage() -> None:
         gateway.end_stream(cut=True)
         await gateway.wait_gets(12)
         tokens.current = "next"
-        await gateway.wait("register", count=2)
+        await gateway.wait_posted("register", count=2)
     assert len(tokens.refused) > 10
 
 
@@ -219,7 +219,7 @@ async def test_C4_a_post_that_is_refused_twice_is_tried_again_and_leaves_the_str
     async with http_gateway() as gateway, neuron(gateway, auth=tokens):
         gateway.replies["ack"] = [UNAUTHORIZED] * 3
         gateway.lease("l1", value=1)
-        await gateway.wait("ack", count=4)
+        await gateway.wait_posted("ack", count=4)
     assert gateway.streams == 1
     assert tokens.refused == [SECRET] * 3
 
@@ -247,7 +247,7 @@ async def test_reference_D33_a_revoked_credential_ends_the_neuron_with_that_erro
 
 async def test_C4_a_credential_that_is_revoked_while_the_stream_hangs_ends_the_neuron_at_once() -> None:
     tokens = Tokens()
-    steered = Steered()
+    steered = SteeredHandler()
     timing = Timing(request=60, drain=0.2, reconnect=FAST)
     async with http_gateway() as gateway:
         with pytest.raises(CredentialRevoked), anyio.fail_after(10):
@@ -292,7 +292,7 @@ async def test_C9_no_token_reaches_a_log_an_event_an_error_or_a_repr(caplog: pyt
                     gateway.replies |= {"ack": [echoing], "heartbeat": [echoing], "progress": [echoing]}
                     gateway.lease("l1", value=1)
                     await seen.wait(events.ResultRejected)
-                    await gateway.wait("heartbeat")
+                    await gateway.wait_posted("heartbeat")
                     shown = repr(running) + repr(running.snapshot())
                     gateway.stream_replies = [echoing]
                     gateway.end_stream()
@@ -364,17 +364,17 @@ async def test_reference_D31_a_stream_that_flaps_counts_its_attempts_on() -> Non
 
 async def test_reference_D16_a_silent_stream_with_heartbeats_answered_404_registers_again() -> None:
     async with http_gateway() as gateway:
-        gateway.always["heartbeat"] = Reply(status=404)
+        gateway.always_answer("heartbeat", 404)
         async with neuron(gateway, timing=Timing(heartbeat=0.02, reconnect=FAST)):
-            await gateway.wait("register", count=3)
+            await gateway.wait_posted("register", count=3)
     assert gateway.streams == 1
 
 
 async def test_C6_a_stream_whose_heartbeats_are_lost_is_opened_anew() -> None:
     async with http_gateway() as gateway:
-        gateway.always["heartbeat"] = TransportError("the connection is closed instead of an answer")
+        gateway.always_answer("heartbeat", TransportError("the connection is closed instead of an answer"))
         async with neuron(gateway, timing=Timing(heartbeat=0.02, reconnect=FAST)):
-            await gateway.wait("register", count=2)
+            await gateway.wait_posted("register", count=2)
     assert gateway.streams == 2
 
 
@@ -400,11 +400,11 @@ async def test_reference_D17_leaving_does_not_wait_for_a_stream_that_is_not_answ
 async def test_reference_D18_a_heartbeat_in_flight_over_a_reconnect_is_followed_by_others() -> None:
     async with http_gateway() as gateway, neuron(gateway, timing=Timing(heartbeat=0.05, reconnect=FAST)):
         gateway.hold("heartbeat")
-        await gateway.wait("heartbeat")
+        await gateway.wait_posted("heartbeat")
         gateway.end_stream()
-        await gateway.wait("register", count=2)
+        await gateway.wait_posted("register", count=2)
         gateway.release("heartbeat")
-        await gateway.wait("heartbeat", count=len(gateway.of("heartbeat")) + 3)
+        await gateway.wait_posted("heartbeat", count=len(gateway.posted("heartbeat")) + 3)
 
 
 async def test_reference_D47_leaving_does_not_wait_for_a_heartbeat() -> None:
@@ -412,7 +412,7 @@ async def test_reference_D47_leaving_does_not_wait_for_a_heartbeat() -> None:
         with anyio.fail_after(5):
             async with neuron(gateway, timing=Timing(heartbeat=0.2, reconnect=FAST)):
                 gateway.hold("heartbeat")
-                await gateway.wait("heartbeat")
+                await gateway.wait_posted("heartbeat")
 
 
 @pytest.mark.parametrize(
@@ -422,19 +422,19 @@ async def test_reference_D19_no_document_tears_the_stream_down(document: str) ->
     async with http_gateway() as gateway, neuron(gateway):
         gateway.write(sse(document))
         gateway.lease("l1", value=1)
-        assert (await gateway.result("l1"))["type"] == "ack"
+        assert (await gateway.wait_result("l1"))["type"] == "ack"
     assert len(gateway.gets) == 1
 
 
 async def test_C7_handlers_and_results_outlive_a_stream_that_is_cut() -> None:
-    steered = Steered()
+    steered = SteeredHandler()
     async with http_gateway() as gateway, neuron(gateway, echo, steered.capability):
         gateway.lease("l1", capability="test/steered")
         await steered.wait_started()
         gateway.end_stream(cut=True)
-        registers = await gateway.wait("register", count=2)
+        registers = await gateway.wait_posted("register", count=2)
         steered.finish("l1")
-        assert (await gateway.result("l1"))["type"] == "ack"
+        assert (await gateway.wait_result("l1"))["type"] == "ack"
     assert registers[0] == registers[1]
 
 
@@ -448,8 +448,8 @@ async def test_reference_D13_and_D30_a_result_is_sent_until_it_is_taken(answer: 
         gateway.replies["ack"] = [answer] * 3
         gateway.lease("l1", value=1)
         await seen.wait(events.ResultAccepted)
-    assert len(gateway.of("ack")) == 4
-    assert not gateway.of("nack")
+    assert len(gateway.posted("ack")) == 4
+    assert not gateway.posted("nack")
 
 
 async def test_L9_a_404_with_json_means_that_the_lease_is_gone_and_one_without_may_be_an_ingress() -> None:
@@ -461,14 +461,14 @@ async def test_L9_a_404_with_json_means_that_the_lease_is_gone_and_one_without_m
         gateway.replies["ack"] = [http_reply(404, b'{"detail":"no such lease"}')]
         gateway.lease("l2", value=2)
         assert "404" in (await seen.wait(events.ResultRejected)).reason
-    assert [post["leaseId"] for post in gateway.of("ack")] == ["l1", "l1", "l2"]
+    assert [post["leaseId"] for post in gateway.posted("ack")] == ["l1", "l1", "l2"]
 
 
 async def test_reference_D22_none_goes_out_as_null_and_text_as_utf_8() -> None:
     async with http_gateway() as gateway, neuron(gateway):
         gateway.lease("l1", value=None)
         gateway.lease("l2", value="ü\u2028😀")
-        await gateway.wait("ack", count=2)
+        await gateway.wait_posted("ack", count=2)
     acks = [request.body for request in gateway.requests if request.target.endswith("/ack")]
     bodies = {json.loads(body)["leaseId"]: body for body in acks}
     assert b'"output":null' in bodies["l1"]
@@ -479,19 +479,19 @@ async def test_reference_D22_none_goes_out_as_null_and_text_as_utf_8() -> None:
 
 
 async def test_a_neuron_works_and_leaves_over_a_users_client() -> None:
-    steered = Steered()
+    steered = SteeredHandler()
     async with http_gateway(tokens=[SECRET]) as gateway, httpx.AsyncClient(verify=False) as client:
         with anyio.fail_after(10):
             timing = Timing(heartbeat=0.05, reconnect=FAST)
             capabilities = (echo, steered.capability)
             async with neuron(gateway, *capabilities, auth=SECRET, http_client=client, timing=timing):
                 gateway.lease("l1", value={"a": 1})
-                assert (await gateway.result("l1"))["output"] == {"a": 1}
+                assert (await gateway.wait_result("l1"))["output"] == {"a": 1}
                 gateway.lease("l2", capability="test/steered")
                 await steered.wait_started()
                 gateway.cancel("l2")
-                assert (await gateway.result("l2"))["code"] == "CANCELLED"
+                assert (await gateway.wait_result("l2"))["code"] == "CANCELLED"
                 gateway.end_stream(cut=True)
-                await gateway.wait("register", count=2)
-                await gateway.wait("heartbeat", count=2)
+                await gateway.wait_posted("register", count=2)
+                await gateway.wait_posted("heartbeat", count=2)
         assert not client.is_closed

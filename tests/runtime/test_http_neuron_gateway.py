@@ -10,8 +10,9 @@ import pytest
 
 from neuron_anyio import AuthenticationFailed, Backoff, Timing, capability, events, open_neuron
 from neuron_anyio.client import GatewayClient, TaskCancelled
-from neuron_anyio.gateway import open_gateway
-from tests.runtime.handlers import Steered, echo
+from neuron_anyio.gateway import Gateway, open_gateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo
 from tests.runtime.http_gateway import Seen
 
 # ruff: noqa: SIM117 - the outer block is the scene, the inner one the act
@@ -45,11 +46,11 @@ async def test_a_token_that_the_gateway_does_not_know_is_one_error() -> None:
                     raise AssertionError
 
 
-async def test_a_caller_cancels_a_running_task() -> None:
-    steered = Steered()
+async def test_a_caller_cancels_a_running_task(neuron_gateway: Gateway) -> None:
+    steered = SteeredHandler()
     with anyio.fail_after(20):
-        async with open_gateway() as gateway, GatewayClient(gateway.url) as client:
-            async with neuron(gateway.url, steered.capability):
+        async with GatewayClient(neuron_gateway.url) as client:
+            async with neuron(neuron_gateway.url, steered.capability):
                 task = await client.submit("test/steered", None)
                 await steered.wait_started()
                 await client.cancel(task.task_id, "not needed any more")
@@ -58,41 +59,41 @@ async def test_a_caller_cancels_a_running_task() -> None:
                     await client.result(task.task_id)
 
 
-async def test_a_stream_that_the_gateway_loses_costs_no_task_a_second_run() -> None:
-    steered, seen = Steered(), Seen()
+async def test_a_stream_that_the_gateway_loses_costs_no_task_a_second_run(neuron_gateway: Gateway) -> None:
+    steered, seen = SteeredHandler(), Seen()
     with anyio.fail_after(20):
-        async with open_gateway() as gateway:
-            async with neuron(gateway.url, echo, steered.capability, on_event=seen):
-                task = await gateway.submit("test/steered", None)
-                await steered.wait_started()
-                gateway.drop_stream("neuron-1")
-                await seen.wait(events.Registered, 2)
-                steered.finish(steered.started[0])
-                after = await gateway.submit("test/echo", "after")
-                settled = await gateway.wait_settled(task.task_id, after.task_id)
+        async with neuron(neuron_gateway.url, echo, steered.capability, on_event=seen):
+            task = await neuron_gateway.submit("test/steered", None)
+            await steered.wait_started()
+            neuron_gateway.drop_stream("neuron-1")
+            await seen.wait(events.Registered, 2)
+            steered.finish(steered.started[0])
+            after = await neuron_gateway.submit("test/echo", "after")
+            settled = await neuron_gateway.wait_settled(task.task_id, after.task_id)
     assert [status.output for status in settled] == ["done", "after"]
     assert len(steered.started) == 1
 
 
-async def test_two_neurons_share_the_work() -> None:
+async def test_two_neurons_share_the_work(neuron_gateway: Gateway) -> None:
     with anyio.fail_after(20):
-        async with open_gateway() as gateway:
-            one, two = Steered(concurrency=2), Steered(concurrency=2)
-            async with (
-                neuron(gateway.url, one.capability, neuron_id="one"),
-                neuron(gateway.url, two.capability, neuron_id="two"),
-            ):
-                tasks = [await gateway.submit("test/steered", number) for number in range(4)]
-                await one.wait_started(2)
-                await two.wait_started(2)
-                for steered in (one, two):
-                    for lease_id in steered.started:
-                        steered.finish(lease_id)
-                settled = await gateway.wait_settled(*(task.task_id for task in tasks))
+        one, two = SteeredHandler(concurrency=2), SteeredHandler(concurrency=2)
+        async with (
+            neuron(neuron_gateway.url, one.capability, neuron_id="one"),
+            neuron(neuron_gateway.url, two.capability, neuron_id="two"),
+        ):
+            tasks = [await neuron_gateway.submit("test/steered", number) for number in range(4)]
+            await one.wait_started(2)
+            await two.wait_started(2)
+            for steered in (one, two):
+                for lease_id in steered.started:
+                    steered.finish(lease_id)
+            settled = await neuron_gateway.wait_settled(*(task.task_id for task in tasks))
     assert Counter(status.neuron_id for status in settled) == {"one": 2, "two": 2}
 
 
-async def test_two_hundred_small_tasks_run_once_each_and_never_more_than_eight_at_a_time() -> None:
+async def test_two_hundred_small_tasks_run_once_each_and_never_more_than_eight_at_a_time(
+    neuron_gateway: Gateway,
+) -> None:
     running = most = 0
     runs: Counter[int] = Counter()
 
@@ -107,11 +108,10 @@ async def test_two_hundred_small_tasks_run_once_each_and_never_more_than_eight_a
         return number * number
 
     with anyio.fail_after(30):
-        async with open_gateway() as gateway:
-            async with neuron(gateway.url, small) as one:
-                tasks = [await gateway.submit("test/small", number) for number in range(200)]
-                settled = await gateway.wait_settled(*(task.task_id for task in tasks))
-                assert one.snapshot().capabilities["test/small"].running == 0
+        async with neuron(neuron_gateway.url, small) as one:
+            tasks = [await neuron_gateway.submit("test/small", number) for number in range(200)]
+            settled = await neuron_gateway.wait_settled(*(task.task_id for task in tasks))
+            assert one.snapshot().capabilities["test/small"].running == 0
     assert [status.output for status in settled] == [number * number for number in range(200)]
     assert {status.attempts for status in settled} <= {0, 1}
     assert set(runs.values()) == {1}

@@ -18,9 +18,10 @@ from neuron_anyio import Backoff, BigBrainBroker, RegistrationRejected, Timing, 
 from neuron_anyio.abc import Oversized, Reply
 from neuron_anyio.errors import StreamRefused
 from neuron_anyio.model import Offer
-from tests.runtime.handlers import Steered, echo
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo
 from tests.runtime.http_gateway import Seen
-from tests.runtime.scripted import Scripted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -53,8 +54,8 @@ class Stream:
         self._receive.close()
 
 
-class Gateway(Scripted):
-    """A `Scripted` that is its own transport.
+class Gateway(ScriptedGateway):
+    """A `ScriptedGateway` that is its own transport.
 
     Attributes:
         refusals: errors for the next attempts to open the stream.
@@ -66,7 +67,7 @@ class Gateway(Scripted):
     origin = "test:gateway"
 
     def __init__(self, *, register: bool = True) -> None:
-        super().__init__(register=register)
+        super().__init__(confirms=register, patience=math.inf)
         self.refusals: list[Exception] = []
         self.opened: list[float] = []
         self.open_takes = 0.0
@@ -89,14 +90,10 @@ class Gateway(Scripted):
             self.stream.close()
 
     async def post(self, path: str, body: bytes) -> Reply:
-        return await self._on_post(path, body)
+        return await self.take(path, body)
 
     def send(self, **frame: Any) -> None:
         self.stream.send.send_nowait(json.dumps(frame).encode())
-
-    async def wait_forever(self, kind: str, count: int) -> None:
-        while len(self.of(kind)) < count:
-            await self._changed.wait()
 
 
 def neuron(gateway: Gateway, *capabilities: Any, **options: Any) -> Any:
@@ -140,7 +137,7 @@ async def test_C5_the_wait_after_a_stream_that_ended_is_really_waited() -> None:
         for number in range(5):
             gateway.stream.send.close()
             ended.append(anyio.current_time())
-            await gateway.wait_forever("register", number + 2)
+            await gateway.wait_posted("register", count=number + 2)
     waits = [opened - closed for opened, closed in zip(gateway.opened[1:], ended, strict=True)]
     assert waits == pytest.approx([event.delay for event in seen.of(events.Reconnecting)])
 
@@ -151,9 +148,9 @@ async def test_reference_D31_a_stream_must_stay_up_before_the_count_starts_anew(
     async with neuron(gateway, on_event=seen):
         for _ in range(5):
             await anyio.sleep(uptime)
-            count = len(gateway.of("register"))
+            count = len(gateway.posted("register"))
             gateway.stream.send.close()
-            await gateway.wait_forever("register", count + 1)
+            await gateway.wait_posted("register", count=count + 1)
     attempts = [event.attempt for event in seen.of(events.Reconnecting)]
     assert attempts == ([1, 2, 3, 4, 5] if grows else [1] * 5)
 
@@ -164,9 +161,9 @@ async def test_C5_the_longer_the_last_wait_could_be_the_longer_it_must_stay_up()
     async with neuron(gateway, on_event=seen):
         for uptime in (20, 29, 31):
             await anyio.sleep(uptime)
-            count = len(gateway.of("register"))
+            count = len(gateway.posted("register"))
             gateway.stream.send.close()
-            await gateway.wait_forever("register", count + 1)
+            await gateway.wait_posted("register", count=count + 1)
     assert [event.attempt for event in seen.of(events.Reconnecting)] == [*range(1, 9), 9, 10, 1]
 
 
@@ -176,7 +173,7 @@ async def test_C5_the_time_that_opening_takes_is_no_uptime() -> None:
     async with neuron(gateway, on_event=seen):
         for number in range(3):
             gateway.stream.send.close()
-            await gateway.wait_forever("register", number + 2)
+            await gateway.wait_posted("register", count=number + 2)
     assert [event.attempt for event in seen.of(events.Reconnecting)] == [1, 2, 3]
 
 
@@ -184,7 +181,7 @@ async def test_C5_the_time_that_opening_takes_is_no_uptime() -> None:
 async def test_C5_retry_after_is_waited_for_by_stream_and_register(asked: float, waited: float) -> None:
     gateway = Gateway()
     gateway.refusals = [refused(503, retry_after=asked)]
-    gateway.answers["register"] = [Reply(status=429, retry_after=asked)]
+    gateway.answer("register", Reply(status=429, retry_after=asked))
     began = anyio.current_time()
     async with neuron(gateway):
         assert gateway.opened == pytest.approx([began, began + waited], abs=0.5)
@@ -211,7 +208,7 @@ async def test_C2_an_id_that_is_taken_for_a_minute_is_fatal(where: str) -> None:
     if where == "stream":
         gateway.refusals = [refused(409) for _ in range(1000)]
     else:
-        gateway.always["register"] = Reply(status=409, text="this neuron id is connected")
+        gateway.always_answer("register", Reply(status=409, text="this neuron id is connected"))
     began = anyio.current_time()
     with pytest.raises(RegistrationRejected, match=r"another process is connected as 'neuron-1'") as caught:
         async with neuron(gateway):
@@ -222,12 +219,12 @@ async def test_C2_an_id_that_is_taken_for_a_minute_is_fatal(where: str) -> None:
 
 async def test_C2_an_id_that_is_free_again_within_a_minute_is_not() -> None:
     gateway = Gateway()
-    gateway.always["register"] = Reply(status=409)
+    gateway.always_answer("register", 409)
     async with anyio.create_task_group() as group:
 
         async def free() -> None:
             await anyio.sleep(40)
-            gateway.always["register"] = Reply(status=200)
+            gateway.always_answer("register", 200)
 
         group.start_soon(free)
         with anyio.fail_after(100):
@@ -271,7 +268,7 @@ async def test_C6_frames_break_a_silence_as_comments_do() -> None:
         for number in range(20):
             await anyio.sleep(14)
             gateway.lease(f"l{number}", value=1)
-            await gateway.result(f"l{number}")
+            await gateway.wait_result(f"l{number}")
         assert not seen.of(events.Disconnected)
 
 
@@ -282,7 +279,7 @@ async def test_C6_two_comments_make_no_rhythm_and_a_quiet_stream_is_left_alone()
         gateway.stream.comment()
         await anyio.sleep(3600)
         assert not seen.of(events.Disconnected)
-        assert abs(len(gateway.of("heartbeat")) - 360) <= 1
+        assert abs(len(gateway.posted("heartbeat")) - 360) <= 1
 
 
 async def test_C6_without_comments_three_heartbeats_without_an_answer_end_the_stream() -> None:
@@ -325,7 +322,7 @@ async def test_C6_each_stream_has_its_own_rhythm() -> None:
             await anyio.sleep(1)
             gateway.stream.comment()
         await disconnected(seen)
-        await gateway.wait_forever("register", 2)
+        await gateway.wait_posted("register", count=2)
         await anyio.sleep(1000)
         assert len(seen.of(events.Disconnected)) == 1
 
@@ -338,12 +335,12 @@ async def test_C4_a_year_of_refused_tokens_after_the_first_acceptance_is_an_outa
     async with neuron(gateway):
         gateway.refusals = [refused(401) for _ in range(1000)]
         gateway.stream.send.close()
-        await gateway.wait_forever("register", 2)
+        await gateway.wait_posted("register", count=2)
     assert len(gateway.opened) == 1002
 
 
 async def test_H1_heartbeats_go_on_for_a_held_lease_while_there_is_no_stream() -> None:
-    steered, gateway = Steered(), Gateway()
+    steered, gateway = SteeredHandler(), Gateway()
     async with neuron(gateway, steered.capability):
         gateway.lease("l1", capability="test/steered", ttl=60)
         await steered.wait_started()
@@ -351,15 +348,15 @@ async def test_H1_heartbeats_go_on_for_a_held_lease_while_there_is_no_stream() -
         gateway.stream.send.close()
         await anyio.sleep(600)
         assert steered.running == 1
-        beats = [beat for beat in gateway.of("heartbeat") if beat["inFlight"]]
+        beats = [beat for beat in gateway.posted("heartbeat") if beat["inFlight"]]
         assert len(beats) >= 59
         steered.finish("l1")
-        assert (await gateway.result("l1"))["type"] == "ack"
+        assert (await gateway.wait_result("l1"))["type"] == "ack"
 
 
 async def test_C1_without_a_registered_frame_entering_ends_a_second_after_the_acceptance() -> None:
     gateway = Gateway(register=False)
-    gateway.answers["register"] = [Reply(status=503, retry_after=3.0)]
+    gateway.answer("register", Reply(status=503, retry_after=3.0))
     began = anyio.current_time()
     async with neuron(gateway, timing=Timing(reconnect=Backoff(initial=0.01, maximum=0.02))):
         assert anyio.current_time() == pytest.approx(began + 4, abs=0.1)
@@ -387,7 +384,7 @@ async def test_C1_the_start_is_told_once_however_often_it_connects() -> None:
         await group.start(broker.take)
         for number in range(3):
             gateway.stream.send.close()
-            await gateway.wait_forever("register", number + 2)
+            await gateway.wait_posted("register", count=number + 2)
             await anyio.sleep(5)
         group.cancel_scope.cancel()
     assert len(desk.emit.of(events.Registered)) == 4

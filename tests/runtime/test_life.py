@@ -22,63 +22,63 @@ from neuron_anyio import (
     events,
     open_neuron,
 )
-from neuron_anyio.abc import Reply
-from tests.runtime.handlers import Steered, echo
-from tests.runtime.scripted import Scripted, settle, stamp
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
+from neuron_anyio.testing.steered_handler import SteeredHandler
+from tests.runtime.handlers import echo, settle
 
 pytestmark = pytest.mark.anyio
 
 
-def neuron(gateway: Scripted, *capabilities: Any, **options: Any) -> Any:
+def neuron(gateway: ScriptedGateway, *capabilities: Any, **options: Any) -> Any:
     return open_neuron(gateway.transport, neuron_id="neuron-1", capabilities=capabilities or [echo], **options)
 
 
 async def test_D1_leaving_gives_queued_leases_back_and_lets_running_ones_finish() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     async with anyio.create_task_group() as group, neuron(gateway, steered.capability):
         for number in range(4):
             gateway.lease(f"l{number}", capability="test/steered")
         await steered.wait_started(1)
 
         async def finish_later() -> None:
-            await gateway.wait("nack", count=3)
+            await gateway.wait_posted("nack", count=3)
             gateway.lease("late", capability="test/steered")
-            await gateway.wait("nack", count=4)
+            await gateway.wait_posted("nack", count=4)
             steered.finish("l0")
 
         group.start_soon(finish_later)
-    assert {nack["code"] for nack in gateway.of("nack")} == {"NEURON_DRAINING"}
-    assert gateway.of("ack", lease_id="l0")
+    assert {nack["code"] for nack in gateway.posted("nack")} == {"NEURON_DRAINING"}
+    assert gateway.posted("ack", lease_id="l0")
     assert steered.started == ["l0"]
 
 
 async def test_D1_reference_D03_heartbeats_and_cancels_live_to_the_end_of_the_drain() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     quick = Timing(heartbeat=0.02)
     async with anyio.create_task_group() as group, neuron(gateway, steered.capability, timing=quick):
         gateway.lease("l0", capability="test/steered")
         await steered.wait_started(1)
 
         async def cancel_later() -> None:
-            seen = len(gateway.of("heartbeat"))
-            beats = await gateway.wait("heartbeat", count=seen + 4)
+            seen = len(gateway.posted("heartbeat"))
+            beats = await gateway.wait_posted("heartbeat", count=seen + 4)
             assert beats[-1]["inFlight"]
             gateway.cancel("l0")
 
         group.start_soon(cancel_later)
-    assert gateway.of("nack", lease_id="l0")[0]["kind"] == "cancelled"
+    assert gateway.posted("nack", lease_id="l0")[0]["kind"] == "cancelled"
 
 
 async def test_D1_reference_D27_what_takes_longer_than_the_budget_is_cut_and_goes_back() -> None:
-    steered = Steered(concurrency=2)
-    gateway = Scripted()
+    steered = SteeredHandler(concurrency=2)
+    gateway = ScriptedGateway()
     async with neuron(gateway, steered.capability, timing=Timing(drain=0.2)):
         gateway.lease("l0", capability="test/steered")
         gateway.lease("l1", capability="test/steered")
         await steered.wait_started(2)
-    nacks = gateway.of("nack")
+    nacks = gateway.posted("nack")
     assert [(nack["kind"], nack["code"]) for nack in nacks] == [("retryable", "NEURON_SHUTDOWN")] * 2
     assert {context.cancel_reason for context in steered.contexts} == {CancelReason.SHUTDOWN}
 
@@ -92,11 +92,11 @@ async def test_L11_13_a_valid_value_within_the_grace_is_acked() -> None:
             return "half done"
         raise AssertionError
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     async with neuron(gateway, graceful, timing=Timing(drain=2.0)):
         gateway.lease("l0", capability="test/graceful")
         await settle()
-    assert gateway.of("ack")[0]["output"] == "half done"
+    assert gateway.posted("ack")[0]["output"] == "half done"
 
 
 async def test_D2_a_thread_that_does_not_end_costs_the_grace_and_the_log_names_it(
@@ -110,7 +110,7 @@ async def test_D2_a_thread_that_does_not_end_costs_the_grace_and_the_log_names_i
         gate.wait(30)
         ended.set()
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     seen: list[events.Event] = []
     with anyio.fail_after(5):
         async with neuron(gateway, thread, timing=Timing(drain=0.2), on_event=seen.append) as running:
@@ -119,7 +119,7 @@ async def test_D2_a_thread_that_does_not_end_costs_the_grace_and_the_log_names_i
     assert running.snapshot().left_behind == 1
     gate.set()
     await anyio.to_thread.run_sync(ended.wait)
-    assert gateway.of("nack")[0]["code"] == "NEURON_SHUTDOWN"
+    assert gateway.posted("nack")[0]["code"] == "NEURON_SHUTDOWN"
     assert any("l0" in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
     assert [event.lease_id for event in seen if isinstance(event, events.HandlerBlocked)] == ["l0"]
 
@@ -140,42 +140,42 @@ async def test_D2_a_handler_that_swallows_cancellation_costs_the_grace_and_the_l
         finally:
             closed.append("closed")
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, stubborn, timing=Timing(drain=0.2)):
             gateway.lease("l0", capability="test/stubborn")
             await settle()
-    assert gateway.of("nack")[0]["code"] == "NEURON_SHUTDOWN"
+    assert gateway.posted("nack")[0]["code"] == "NEURON_SHUTDOWN"
     assert closed == ["closed"]
     assert any("l0" in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
 
 
 async def test_D1_results_are_delivered_within_the_budget_although_the_gateway_refuses_at_first() -> None:
-    gateway = Scripted()
-    gateway.answers["ack"] = [Reply(status=503)] * 3
+    gateway = ScriptedGateway()
+    gateway.answer("ack", 503, 503, 503)
     async with neuron(gateway, echo, timing=Timing(reconnect=Backoff(initial=0.01, maximum=0.02))):
         gateway.lease("l0", value=1)
-        await gateway.wait("ack")
-    assert len(gateway.of("ack")) == 4
+        await gateway.wait_posted("ack")
+    assert len(gateway.posted("ack")) == 4
 
 
 async def test_D1_drain_on_request_lets_the_block_go_on() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     async with neuron(gateway, steered.capability) as running:
         gateway.lease("l0", capability="test/steered")
         await steered.wait_started(1)
         steered.finish("l0")
         await running.drain()
-        assert gateway.of("ack")
+        assert gateway.posted("ack")
         assert running.snapshot().draining
         gateway.lease("l1", capability="test/steered")
-        assert (await gateway.result("l1"))["code"] == "NEURON_DRAINING"
+        assert (await gateway.wait_result("l1"))["code"] == "NEURON_DRAINING"
 
 
 async def test_D3_a_cancelled_block_cancels_handlers_at_once_and_says_last_words() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     with anyio.CancelScope() as scope:
         async with neuron(gateway, steered.capability):
             gateway.lease("l0", capability="test/steered")
@@ -183,14 +183,14 @@ async def test_D3_a_cancelled_block_cancels_handlers_at_once_and_says_last_words
             await steered.wait_started(1)
             scope.cancel()
             await anyio.sleep_forever()
-    assert [nack["leaseId"] for nack in gateway.of("nack")] == ["l0", "l1"]
-    assert [nack["code"] for nack in gateway.of("nack")] == ["NEURON_SHUTDOWN", "NEURON_DRAINING"]
+    assert [nack["leaseId"] for nack in gateway.posted("nack")] == ["l0", "l1"]
+    assert [nack["code"] for nack in gateway.posted("nack")] == ["NEURON_SHUTDOWN", "NEURON_DRAINING"]
     assert steered.started == ["l0"]
 
 
 async def test_D3_a_transport_that_hangs_cannot_make_the_exit_hang() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     gateway.hold("nack")
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with neuron(gateway, steered.capability):
@@ -201,13 +201,13 @@ async def test_D3_a_transport_that_hangs_cannot_make_the_exit_hang() -> None:
 
 
 async def test_D3_a_cancellation_during_the_drain_ends_it() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
 
             async def cancel_later() -> None:
-                await gateway.wait("nack", lease_id="l1")
+                await gateway.wait_posted("nack", lease_id="l1")
                 scope.cancel()
 
             group.start_soon(cancel_later)
@@ -215,7 +215,7 @@ async def test_D3_a_cancellation_during_the_drain_ends_it() -> None:
                 gateway.lease("l0", capability="test/steered")
                 gateway.lease("l1", capability="test/steered")
                 await steered.wait_started(1)
-    assert gateway.of("nack", lease_id="l0")[0]["code"] == "NEURON_SHUTDOWN"
+    assert gateway.posted("nack", lease_id="l0")[0]["code"] == "NEURON_SHUTDOWN"
 
 
 class BodyError(Exception):
@@ -223,8 +223,8 @@ class BodyError(Exception):
 
 
 async def test_D3_the_bodys_exception_comes_out_as_it_is() -> None:
-    steered = Steered()
-    gateway = Scripted()
+    steered = SteeredHandler()
+    gateway = ScriptedGateway()
     error = BodyError("mine")
     with pytest.raises(BodyError) as caught:
         async with neuron(gateway, steered.capability):
@@ -232,11 +232,11 @@ async def test_D3_the_bodys_exception_comes_out_as_it_is() -> None:
             await steered.wait_started(1)
             raise error
     assert caught.value is error
-    assert gateway.of("nack")[0]["code"] == "NEURON_SHUTDOWN"
+    assert gateway.posted("nack")[0]["code"] == "NEURON_SHUTDOWN"
 
 
 async def test_a_group_that_the_body_raises_comes_out_as_that_group() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     group = ExceptionGroup("mine", [BodyError("a"), BodyError("b")])
     with pytest.raises(ExceptionGroup) as caught:
         async with neuron(gateway):
@@ -245,7 +245,7 @@ async def test_a_group_that_the_body_raises_comes_out_as_that_group() -> None:
 
 
 async def test_a_group_of_one_interrupt_that_the_body_raises_comes_out_as_that_group() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     group = BaseExceptionGroup("mine", [KeyboardInterrupt()])
     caught: BaseException | None = None
     try:
@@ -258,10 +258,10 @@ async def test_a_group_of_one_interrupt_that_the_body_raises_comes_out_as_that_g
 
 
 async def test_a_fatal_error_and_a_body_that_fails_of_it_give_the_bodys_with_the_other_as_context() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with pytest.raises(BodyError) as caught:
         async with neuron(gateway):
-            gateway.send(type="disconnect", reason="go", reconnectable=False, sentAt=stamp())
+            gateway.disconnect("go", reconnectable=False)
             try:
                 await anyio.sleep_forever()
             finally:
@@ -273,7 +273,7 @@ async def test_a_fatal_error_and_a_body_that_fails_of_it_give_the_bodys_with_the
 
 
 async def test_keyboard_interrupt_in_the_body_is_not_translated() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     caught: BaseException | None = None
     try:
         async with neuron(gateway):
@@ -298,10 +298,10 @@ async def test_a_lifespan_gives_its_value_to_every_handler_and_ends_after_the_la
         steps.append("ran")
         return int(ctx.state["answer"])
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     async with neuron(gateway, state, lifespan=lifespan):
         gateway.lease("l0", capability="test/state")
-        assert (await gateway.result("l0"))["output"] == 42
+        assert (await gateway.wait_result("l0"))["output"] == 42
     assert steps == ["up", "ran", "down"]
 
 
@@ -312,7 +312,7 @@ async def test_a_lifespan_that_fails_is_the_callers_own_exception() -> None:
             raise BodyError
         yield
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
 
     with pytest.raises(BodyError):
         async with neuron(gateway, lifespan=lifespan):
@@ -320,35 +320,35 @@ async def test_a_lifespan_that_fails_is_the_callers_own_exception() -> None:
 
 
 async def test_after_its_end_a_neuron_says_so() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     async with neuron(gateway) as running:
         assert running.snapshot().connection == "registered"
     assert running.snapshot().connection == "stopped"
 
 
 async def test_a_fatal_error_is_logged_when_it_happens(caplog: pytest.LogCaptureFixture) -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with pytest.raises(GatewayDisconnected):
         async with neuron(gateway):
-            gateway.send(type="disconnect", reason="go", reconnectable=False, sentAt=stamp())
+            gateway.disconnect("go", reconnectable=False)
             await anyio.sleep_forever()
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
 
 
 async def test_pause_lets_what_arrives_wait_and_resume_starts_it() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     async with neuron(gateway) as running:
         running.pause()
         gateway.lease("l0", value=1)
         await settle()
-        assert gateway.of("ack") == []
+        assert gateway.posted("ack") == []
         assert running.snapshot().capabilities["test/echo"].queued == 1
         running.resume()
-        assert (await gateway.result("l0"))["type"] == "ack"
+        assert (await gateway.wait_result("l0"))["type"] == "ack"
 
 
 async def test_D5_a_stream_that_never_came_back_does_not_keep_the_neuron_from_leaving() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(5):
         async with neuron(gateway, timing=Timing(reconnect=Backoff(initial=60, maximum=60))):
             gateway.transport.break_stream(TransportError("gone"))
@@ -362,6 +362,11 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"neuron_id": ""}, ValueError, "neuron_id"),
     ({"neuron_id": "\ud800"}, ValueError, "surrogate"),
     ({"max_concurrency": 0}, ValueError, "max_concurrency"),
+    ({"middleware": print}, TypeError, "middleware must be a sequence"),
+    ({"middleware": [None]}, TypeError, "middleware must be a sequence"),
+    ({"lifespan": 5}, TypeError, "lifespan must be a function"),
+    ({"on_event": 5}, TypeError, "on_event must be a function"),
+    ({"on_event": settle}, TypeError, "not `async def`"),
     ({"gateway": "127.0.0.1:8080"}, ValueError, "http://"),
     ({"gateway": "http://"}, ValueError, "names no host"),
     ({"gateway": "http://user:pass@host"}, ValueError, "credentials"),
@@ -378,7 +383,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 async def test_reference_D49_bad_arguments_are_refused_before_anything_runs(
     change: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
-    options = {"gateway": Scripted().transport, "neuron_id": "neuron-1", "capabilities": [echo], **change}
+    options = {"gateway": ScriptedGateway().transport, "neuron_id": "neuron-1", "capabilities": [echo], **change}
     with pytest.raises(kind, match=text) as caught:
         async with open_neuron(**options):
             raise AssertionError
@@ -386,7 +391,7 @@ async def test_reference_D49_bad_arguments_are_refused_before_anything_runs(
 
 
 async def test_D1_a_gateway_that_redelivers_at_once_does_not_make_the_drain_spin_or_last() -> None:
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     returned = 0
 
     def eager(path: str, frame: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from neuron_anyio import capability, events, open_neuron, watchdog
-from tests.runtime.scripted import Scripted
+from neuron_anyio.testing.scripted_gateway import ScriptedGateway
 
 pytestmark = pytest.mark.anyio
 
@@ -48,12 +48,12 @@ async def test_H2_a_handler_that_blocks_the_loop_is_named_with_its_stack_while_i
         await anyio.lowlevel.checkpoint()
         return log.named.wait(5)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     seen: list[events.Event] = []
     with anyio.fail_after(10):
         async with open_neuron(gateway.transport, neuron_id="neuron-1", capabilities=[blocks], on_event=seen.append):
             gateway.lease("l1", capability="test/blocks", value="hush")
-            ack = await gateway.result("l1")
+            ack = await gateway.wait_result("l1")
     assert ack["output"] is True
     (line,) = log.lines
     assert "lease l1 (test/blocks)" in line
@@ -73,13 +73,13 @@ async def test_H2_handlers_that_wait_or_run_in_a_thread_are_not_named(log: Freei
     def thread(_: Any) -> None:
         time.sleep(0.15)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(10):
         async with open_neuron(gateway.transport, neuron_id="neuron-1", capabilities=[waits, thread]):
             for number in range(20):
                 gateway.lease(f"l{number}", capability="test/waits")
             gateway.lease("t", capability="test/thread")
-            await gateway.wait("ack", count=21)
+            await gateway.wait_posted("ack", count=21)
     assert log.lines == []
 
 
@@ -88,11 +88,11 @@ async def test_H2_a_plain_function_in_the_loop_that_blocks_is_named_too(log: Fre
     def blocks(_: Any) -> bool:
         return log.named.wait(5)
 
-    gateway = Scripted()
+    gateway = ScriptedGateway()
     with anyio.fail_after(10):
         async with open_neuron(gateway.transport, neuron_id="neuron-1", capabilities=[blocks]):
             gateway.lease("l1", capability="test/blocks")
-            assert (await gateway.result("l1"))["output"] is True
+            assert (await gateway.wait_result("l1"))["output"] is True
 
 
 def test_H2_the_watcher_ends_when_no_handler_runs_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

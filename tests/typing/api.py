@@ -7,7 +7,7 @@ mistake which is no longer noticed fails here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, assert_type
 
@@ -20,6 +20,7 @@ from neuron_anyio import (
     Backoff,
     Broker,
     CancelReason,
+    Capability,
     Event,
     LeaseContext,
     Limits,
@@ -105,6 +106,78 @@ async def what_a_checker_refuses(ctx: LeaseContext) -> None:
     RetryableFailure("no", details={})  # type: ignore[call-arg]
 
 
+class Crawler:
+    """Handlers that share what their instance holds."""
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+
+    @capability("examples/crawl.fetch", concurrency=2)
+    async def fetch(self, page: Page, ctx: LeaseContext) -> Fetched:
+        ctx.log.info(self.agent)
+        return Fetched(status=200, body=page.url)
+
+    @capability("examples/crawl.count")
+    def count(self, text: str) -> int:
+        return len(text)
+
+    @staticmethod
+    @capability("examples/crawl.over")
+    def over(text: str) -> int:
+        return len(text)
+
+
+async def methods_keep_their_signature_without_self(ctx: LeaseContext) -> None:
+    crawler = Crawler("agent")
+    assert_type(crawler.count("three"), int)
+    assert_type(crawler.count.with_options(concurrency=2)("three"), int)
+    assert_type(Crawler.count(crawler, "three"), int)
+    assert_type(Crawler.over("three"), int)
+    assert_type(await crawler.fetch(Page(url="https://example.com"), ctx), Fetched)
+    handlers: list[Capability[..., Any]] = [crawler.fetch, crawler.count, Crawler.over]
+    open_neuron("https://api.example.com", neuron_id="w", capabilities=[crawler.fetch, crawler.count, Crawler.over])
+    open_neuron("https://api.example.com", neuron_id="w", capabilities=handlers)
+    open_neuron("https://api.example.com", neuron_id="w", capabilities=[crawler.close])  # type: ignore[attr-defined]
+    crawler.count(3)  # type: ignore[arg-type]
+    crawler.count(crawler, "three")  # type: ignore[call-arg, arg-type]
+    await crawler.fetch(Page(url="https://example.com"))  # type: ignore[call-arg]
+    Crawler.over(3)  # type: ignore[arg-type]
+
+
+def what_is_wrong_inside_a_handler() -> None:
+    @capability("examples/wrong")
+    async def wrong_field(page: Page) -> Fetched:
+        return Fetched(status=200, body=page.uri)  # type: ignore[attr-defined]
+
+    @capability("examples/wrong")
+    async def wrong_result(page: Page) -> Fetched:
+        return page.url  # type: ignore[return-value]
+
+    @capability("examples/wrong")
+    def wrong_result_of_def(page: Page) -> int:
+        return page.url  # type: ignore[return-value]
+
+    @capability("examples/wrong")
+    def wrong_context(page: Page, ctx: LeaseContext) -> None:
+        ctx.finish()  # type: ignore[attr-defined]
+
+    wrong_context(Page(url=""))  # type: ignore[call-arg]
+    assert_type(wrong_result_of_def(page=Page(url="")), int)
+    coroutines: list[Callable[[Page], Coroutine[Any, Any, Fetched]]] = [wrong_field, wrong_result]
+    integers: list[Callable[[Page], Coroutine[Any, Any, int]]] = [wrong_field]  # type: ignore[list-item]
+    print(coroutines, integers)
+
+
+def options_have_types() -> None:
+    assert_type(count.terms.concurrency, int)
+    assert_type(count.input_schema, Mapping[str, Any] | bool | None)
+    count.with_options(runs="loop", timeout=None, non_retryable=(ValueError, KeyError), description="counts")
+    count.with_options(concurrency="2")  # type: ignore[arg-type]
+    count.with_options(scope="user-1")  # type: ignore[arg-type]
+    count.with_options(runs="fiber")  # type: ignore[arg-type]
+    count.with_options(retries=3)  # type: ignore[call-arg]
+
+
 class TokenVault:
     """A token source, known by its shape alone."""
 
@@ -172,6 +245,18 @@ async def program() -> int:
     code = await serve("https://api.example.com", neuron_id="worker-1", auth=token, capabilities=[fetch], **options)
     assert_type(code, int)
     return code
+
+
+async def serve_takes_what_open_neuron_takes() -> None:
+    await serve(QueueBroker(), neuron_id="w", capabilities=[count], timing=Timing(drain=5.0), max_concurrency=2)
+    await serve("https://api.example.com", neuron_id="w", capabilities=[count], lifespan=pool, middleware=[timed])
+    await serve("https://api.example.com", neuron_id="w", capabilities=[count], journal="results", on_event=seen)
+    await serve("https://api.example.com", capabilities=[count])  # type: ignore[call-arg]
+    await serve("https://api.example.com", neuron_id=1, capabilities=[count])  # type: ignore[arg-type]
+    await serve("https://api.example.com", neuron_id="w", capabilities=[token])  # type: ignore[list-item]
+    await serve("https://api.example.com", neuron_id="w", capabilities=[count], retries=3)  # type: ignore[call-arg]
+    await serve("https://api.example.com", neuron_id="w", capabilities=[count], drain=5.0)  # type: ignore[call-arg]
+    await serve(8080, neuron_id="w", capabilities=[count])  # type: ignore[arg-type]
 
 
 async def what_can_be_a_token() -> None:

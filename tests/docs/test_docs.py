@@ -1,4 +1,4 @@
-"""The documentation says what is so: links lead somewhere, code runs, tables agree with what they describe."""
+"""The documentation says what is so: links lead somewhere, tables agree with what they describe."""
 
 from __future__ import annotations
 
@@ -7,89 +7,19 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import pytest
 
 from neuron_anyio import Limits, abc, capability, model, open_neuron, serve
+from tests.docs.pages import DOCS, PAGES, README, ROOT, blocks_of, loaded, rows_of, section_of
 
-ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 MIB = 1024 * 1024
 
 
-class Block(NamedTuple):
-    """One fenced block."""
-
-    page: Path
-    line: int
-    section: str
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.page.name}:{self.line}"
-
-
-def blocks_of(page: Path) -> Iterator[Block]:
-    section, language, begun = "", None, 0
-    kept: list[str] = []
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("```"):
-            if language is not None:
-                yield Block(page, begun, section, language, "\n".join(kept))
-                language = None
-            else:
-                language, begun, kept = line.removeprefix("```").strip(), number, []
-        elif language is not None:
-            kept.append(line)
-        elif line.startswith("#"):
-            section = line.lstrip("#").strip()
-
-
-def blocks(*, language: str) -> list[Block]:
-    return [block for page in PAGES for block in blocks_of(page) if block.language == language]
-
-
-def loaded(block: Block) -> ModuleType:
-    """Run a block as a module that is imported, not as a program."""
-    module = ModuleType(f"documented_{re.sub('[^a-z0-9]', '_', block.name.lower())}")
-    sys.modules[module.__name__] = module
-    exec(compile("\n" * block.line + block.text, block.page, "exec"), vars(module))
-    return module
-
-
-def section_of(page: Path, title: str) -> str:
-    text = page.read_text(encoding="utf-8")
-    found = re.search(rf"^##+ {re.escape(title)}\n(.*?)(?=^##+ |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"{page.name} has no section {title!r}"
-    return found.group(1)
-
-
-def rows_of(text: str) -> list[list[str]]:
-    """Return the cells of the rows of the tables in a text, without head and rule."""
-    cut = re.compile(r"(?<!\\)\|")
-    tables = [[cell.strip() for cell in cut.split(line)[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    rules = [number for number, cells in enumerate(tables) if all(set(cell) <= {"-", ":"} for cell in cells)]
-    return [cells for number, cells in enumerate(tables) if number not in rules and number + 1 not in rules]
-
-
 # Code
-
-
-@pytest.mark.parametrize("block", blocks(language="python"), ids=lambda block: block.name)
-def test_every_python_block_runs_as_it_stands(block: Block) -> None:
-    loaded(block)
-
-
-def test_there_are_python_blocks_in_the_readme_and_in_the_pages() -> None:
-    assert {block.page.name for block in blocks(language="python")} >= {"README.md", "seams.md"}
 
 
 def test_the_first_handler_of_the_readme_can_be_called_without_a_neuron() -> None:
@@ -107,7 +37,7 @@ def test_the_first_handler_of_the_readme_can_be_called_without_a_neuron() -> Non
 
 @pytest.mark.anyio
 async def test_the_broker_of_the_page_on_seams_works(tmp_path: Path) -> None:
-    module = loaded(next(block for block in blocks(language="python") if block.page.name == "seams.md"))
+    module = loaded(next(block for block in blocks_of(DOCS / "seams.md") if block.language == "python"))
     kinds = {"good": b'"text"', "bad": b'""', "odd": b"7"}
     for name, content in kinds.items():
         (tmp_path / f"{name}.json").write_bytes(content)
@@ -220,7 +150,9 @@ def test_the_log_lines_to_watch_are_written_somewhere() -> None:
 def test_files_that_are_named_are_there(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = set(re.findall(r"`([\w/]+\.(?:py|md))`", text)) - {"worker.py"}
-    missing = [name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "neuron_anyio"))]
+    missing = [
+        name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "neuron_anyio", page.parent))
+    ]
     assert missing == []
 
 
