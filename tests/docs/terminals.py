@@ -19,7 +19,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.docs.pages import ROOT
+
 __all__ = ["Step", "Terminal", "Terminals", "environment_of", "free_port", "line_pattern", "steps_of"]
+
+CHECKOUT = "checkout"
+"""The terminal that is in a checkout of the project; all others are in the page's folder."""
 
 PATIENCE = 30.0
 """Seconds for anything to happen; far above what it takes, so that only a fault runs into it."""
@@ -206,7 +211,8 @@ class Terminals:
             step: the step.
             after: the next one of its block: where it asks for the exit code, this may be any.
         """
-        terminal = self._open.setdefault(step.terminal, Terminal(self.folder, self.environment, self.port))
+        folder = ROOT if step.terminal == CHECKOUT else self.folder
+        terminal = self._open.setdefault(step.terminal, Terminal(folder, self.environment, self.port))
         if step.command == "^C":
             terminal.send(signal.SIGINT)
             terminal.expect(step.shown)
