@@ -13,8 +13,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 import anyio
 from anyio.abc import Process
@@ -41,15 +42,19 @@ class Child:
     Args:
         arguments: of the command line, as they were given to this process.
         number: its number among several, 0 where it is the only one.
+        variables: of its environment, beside this process's own.
 
     Attributes:
         is_ready: the gateway has it, and it takes work.
     """
 
-    def __init__(self, arguments: Sequence[str], *, number: int = 0) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, number: int = 0, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.is_ready: bool = False
         self._arguments = [*arguments]
         self._number = number
+        self._variables = variables
         self._process: Process | None = None
         self._ended = anyio.Event()
         self._sent: list[signal.Signals] = []
@@ -105,7 +110,7 @@ class Child:
         verb, *arguments = self._arguments
         command = [sys.executable, "-P", "-m", "neuron_anyio", verb, "--child", f"{self._number}:{fd}", *arguments]
         mine = ("NOTIFY_SOCKET", "WATCHDOG_")  # the service manager listens to the process that it has started
-        env = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(mine)} | {**self._variables}
         return await anyio.open_process(
             command, stdin=None, stdout=None, stderr=None, env=env, pass_fds=[fd], start_new_session=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -26,6 +27,7 @@ from .top import control, top
 __all__ = ["cli", "run_command"]
 
 INTERRUPTED = 130
+STDERR = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,6 +92,9 @@ def _origin(error: click.UsageError) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    with suppress(OSError):  # who reads stderr may be gone, and the code still tells
+    try:
         click.echo(f"error: {one_line(message)}", err=True)
+    except OSError:  # who reads stderr is gone, and the code still tells, unless what is left is flushed at the exit
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
     return code

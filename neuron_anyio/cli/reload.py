@@ -23,6 +23,9 @@ POLL = 500
 SHOWN = 3
 """Changed files that a line names."""
 
+FRESH = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""Compiled code is known by second and size of its source: a quick change of as many characters would not be seen."""
+
 _log = logging.getLogger("neuron_anyio")
 
 
@@ -73,7 +76,7 @@ class _Reloader:
         code = EXIT_OK
         while True:
             self._changed = anyio.Event()
-            self._child = Child(self._arguments)
+            self._child = Child(self._arguments, variables=FRESH)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._end_when_changed, self._child)
                 code = await self._child.run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shlex
 import socket
 import subprocess
@@ -223,15 +222,3 @@ def test_the_command_imports_no_loop_client_server_or_terminal_that_it_does_not_
         [sys.executable, "-P", "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stderr == "\n"
-
-
-def test_help_takes_less_than_three_tenths_of_a_second_of_processor_time(folder: Path) -> None:
-    unmeasured = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
-
-    def cost() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert call("--help", cwd=folder, env=unmeasured).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
-
-    assert min(cost() for _ in range(3)) < 0.3
