@@ -32,9 +32,9 @@ FLAKE8_ASYNC_OFF = {
 PUBLISHED = "holokai-neuron-sdk==0.2.0"
 JSON_SCHEMA_SUITE = "jsonschema==4.26.0"  # its source package carries the official test suite
 XDIST = (
-    f"--numprocesses={min(4, 1 + (os.cpu_count() or 1))}",
+    f"--numprocesses={min(8, 2 * (os.cpu_count() or 1))}",
     "--dist=worksteal",
-)  # some tests wait while others compute
+)  # half of the tests wait while the others compute
 
 
 def show_interpreters() -> None:
