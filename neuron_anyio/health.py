@@ -20,6 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from .errors import NeuronError
 from .metrics import metrics_text
 from .neuron import Neuron
+from .snapshot import Snapshot
 from .taskgroups import body_task_group
 
 __all__ = ["Health", "Report", "ServiceManager", "answered", "probe_address", "watched"]
@@ -45,26 +46,25 @@ class Report(msgspec.Struct, frozen=True):
         started: it has been accepted once.
         draining: it takes no new work.
         not_ready: why it takes no work, `""` when it does.
-        metrics: Prometheus text.
         status: one line for people.
     """
 
     started: bool
     draining: bool
     not_ready: str
-    metrics: str
     status: str
 
 
 class Health:
     """The reports of one neuron: written by the loop, read by any thread."""
 
-    __slots__ = ("_neuron", "_seen", "_started", "report")
+    __slots__ = ("_neuron", "_seen", "_started", "_stood", "report")
 
     def __init__(self, neuron: Neuron) -> None:
         self._neuron = neuron
         self._started = False
         self.report: Report | None = None
+        self._stood: tuple[Snapshot, float] | None = None
         self._seen = time.monotonic()
 
     def look(self, *, lag: float) -> Report:
@@ -85,9 +85,9 @@ class Health:
             started=self._started,
             draining=snapshot.draining,
             not_ready=not_ready,
-            metrics=metrics_text(self._neuron.neuron_id, snapshot, lag=lag),
             status=f"{not_ready or 'ready'}; {running} running, {queued} queued, {snapshot.undelivered} undelivered",
         )
+        self._stood = (snapshot, lag)
         self._seen = time.monotonic()
         return self.report
 
@@ -119,7 +119,10 @@ class Health:
         return (UNAVAILABLE, not_ready) if not_ready else (OK, "ready")
 
     def _metrics(self) -> tuple[int, str]:
-        return (UNAVAILABLE, "starting") if self.report is None else (OK, self.report.metrics)
+        if self._stood is None:
+            return UNAVAILABLE, "starting"
+        snapshot, lag = self._stood
+        return OK, metrics_text(self._neuron.neuron_id, snapshot, lag=lag)  # here, not in the loop: few ask
 
     def _alive(self) -> tuple[int, str]:
         silence = time.monotonic() - self._seen

@@ -137,8 +137,6 @@ class _Supervisor:
             self._started = self._started or not not_ready
             draining = self._stop.asked.is_set()
             status = not_ready or f"{len(self._slots)} processes are ready"
-            manager.tell(
-                Report(started=self._started, draining=draining, not_ready=not_ready, metrics="", status=status)
-            )
+            manager.tell(Report(started=self._started, draining=draining, not_ready=not_ready, status=status))
             with anyio.move_on_after(EVERY):
                 await (anyio.sleep_forever() if draining else self._stop.asked.wait())

@@ -253,7 +253,7 @@ def test_a_service_manager_that_does_not_listen_stops_nobody(address: str) -> No
     code = (
         "from neuron_anyio.health import Report, ServiceManager\n"
         "manager = ServiceManager()\n"
-        "manager.tell(Report(started=True, draining=False, not_ready='', metrics='', status='ready'))\n"
+        "manager.tell(Report(started=True, draining=False, not_ready='', status='ready'))\n"
     )
     environment = os.environ | {"NOTIFY_SOCKET": address}
     subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
@@ -262,7 +262,7 @@ def test_a_service_manager_that_does_not_listen_stops_nobody(address: str) -> No
 def test_what_the_service_manager_could_not_take_is_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     told = ServiceManager()
-    report = Report(started=True, draining=False, not_ready="", metrics="", status="ready")
+    report = Report(started=True, draining=False, not_ready="", status="ready")
     told.tell(report)  # nobody listens yet
     with manager(tmp_path) as (listening, _):
         told.tell(report)
