@@ -1,4 +1,8 @@
-"""A byte stream to an origin, plain or TLS: all that an exchange knows of the network."""
+"""A connection to an origin, plain or TLS: all that an exchange knows of the network.
+
+The socket is our own and never blocks: what can be done at once costs a system call and no turn of the loop, and only
+who has to wait asks the loop to be woken. TLS is Python's own socket for it, which is read and written in the same way.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,24 @@ import os
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, suppress
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import anyio
-import anyio.abc
-from anyio.streams.tls import TLSAttribute, TLSStream
+import anyio.lowlevel
 
-from ._http1_wire import ExchangeFailed, Origin, Phase
+from ._http1_dial import dial
+from ._http1_request import Origin
+from ._http1_wire import ExchangeFailed, Phase
 
-__all__ = ["Connection", "close_all", "default_ssl_context"]
+__all__ = ["Connection", "default_ssl_context"]
 
-# What asyncio's transports read at most. Asking for less would leave the rest in their own queue, where `is_stale`
-# cannot see it and the next request would take it for its reply.
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+"""Read at most. Of larger buffers the allocator asks the system anew each time, which costs more than it saves."""
+
+RENEGOTIATION_LOOK = 0.01
+"""Seconds between two looks at a TLS handshake that the peer began anew and that what is to be sent has to wait for."""
 
 # TCP keep-alive: a peer that vanished is noticed after 15 + 3 * 5 seconds (promise C6).
 _PROBES = (
@@ -32,11 +39,9 @@ _PROBES = (
     ("TCP_USER_TIMEOUT", 30_000),
 )
 
-_T = TypeVar("_T")
-
 
 class Connection:
-    """A byte stream to an origin, plain or TLS: all that the exchange knows of the network.
+    """A connected socket.
 
     Attributes:
         origin: where it leads.
@@ -44,18 +49,31 @@ class Connection:
         idle_since: monotonic time of its return to the pool.
     """
 
-    __slots__ = ("_poll", "_socket", "_stream", "_tls", "_transport_stream", "idle_since", "origin", "used")
+    __slots__ = (
+        "_arrived",
+        "_failure",
+        "_is_at_end",
+        "_is_closed",
+        "_renegotiates",
+        "_socket",
+        "_tls",
+        "_waiting",
+        "idle_since",
+        "origin",
+        "used",
+    )
 
-    def __init__(self, origin: Origin, transport_stream: anyio.abc.SocketStream, tls: TLSStream | None) -> None:
+    def __init__(self, origin: Origin, connected: socket.socket) -> None:
         self.origin = origin
         self.used = False
         self.idle_since = 0.0
-        self._stream: anyio.abc.ByteStream = transport_stream if tls is None else tls
-        self._tls = None if tls is None else _attribute(tls, TLSAttribute.ssl_object)
-        self._transport_stream = transport_stream
-        self._socket = _raw_socket(transport_stream)
-        self._poll = select.poll()
-        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._socket = connected
+        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
+        self._is_at_end = self._is_closed = self._renegotiates = False
+        self._failure: OSError | None = None
+        self._waiting = 0
+        self._arrived = select.poll()
+        self._arrived.register(connected, select.POLLIN)
 
     @classmethod
     async def open(cls, origin: Origin, *, ssl_context: ssl.SSLContext | None, keep_alive_probes: bool) -> Connection:
@@ -65,67 +83,143 @@ class Connection:
             ExchangeFailed: refused, unreachable, unknown name, certificate not accepted.
         """
         try:
-            transport_stream = await anyio.connect_tcp(origin.host, origin.port)
+            connected = await dial(origin.host, origin.port)
         except (OSError, ValueError) as exc:  # ValueError: a name that no resolver can be asked for
             raise ExchangeFailed(f"{origin}: cannot connect: {_reason(exc)}", phase="connect") from exc
-        try:
-            _tune(_raw_socket(transport_stream), probes=keep_alive_probes)
-            tls = None if ssl_context is None else await _start_tls(origin, transport_stream, ssl_context)
-            return cls(origin, transport_stream, tls)
-        except ConnectionResetError as exc:
-            await anyio.aclose_forcefully(transport_stream)
-            raise ExchangeFailed(f"{origin}: cannot connect: {_reason(exc)}", phase="connect") from exc
-        except BaseException:  # a cancellation, too, must not leave the socket open
-            await anyio.aclose_forcefully(transport_stream)
-            raise
+        _tune(connected, probes=keep_alive_probes)
+        return cls(origin, connected if ssl_context is None else await _start_tls(origin, connected, ssl_context))
 
-    async def send(self, data: bytes) -> None:
-        """Write all of it.
+    def send_nowait(self, data: bytes | memoryview) -> memoryview | None:
+        """Write what the system takes at once; return the rest, None where there is none.
 
         Raises:
             ExchangeFailed: the peer is gone or the connection was closed here.
         """
         try:
-            await self._stream.send(data)
-        except _STREAM_ERRORS as exc:
+            self._check_open()
+            sent = self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            sent = 0
+        except ssl.SSLWantReadError:
+            sent = 0
+            self._renegotiates = True
+        except _SOCKET_ERRORS as exc:
             raise self._failed("sending the request failed", exc, "write") from exc
+        return None if sent == len(data) else memoryview(data)[sent:]
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Write all of it. Where the system takes it at once, the loop does not turn.
+
+        Raises:
+            ExchangeFailed: the peer is gone or the connection was closed here.
+        """
+        rest = self.send_nowait(data)
+        while rest is not None:
+            try:
+                if self._renegotiates:  # not by a wait for data: another task may be at it, who watches for the reply
+                    self._renegotiates = False
+                    await anyio.sleep(RENEGOTIATION_LOOK)
+                else:
+                    await self._wait(anyio.wait_writable)
+            except _SOCKET_ERRORS as exc:
+                raise self._failed("sending the request failed", exc, "write") from exc
+            rest = self.send_nowait(rest)
 
     async def receive(self) -> bytes:
-        """Read what there is; b"" at the end that the peer announced.
+        """Wait for data and read what there is; b"" at the end that the peer announced.
 
         Raises:
             ExchangeFailed: reset, a TLS connection that ended without saying so, or closed here.
         """
         try:
-            return await self._stream.receive(READ_BYTES)
-        except anyio.EndOfStream:
-            return b""
-        except _STREAM_ERRORS as exc:
+            self._check_open()
+            if self._failure is not None:
+                raise self._failure
+            if self._is_at_end:
+                return b""
+            if self._tls is None or not self._tls.pending():
+                # With others at work meanwhile it is often there by the next turn, and a turn is cheaper than a wait.
+                await anyio.lowlevel.checkpoint()
+                self._check_open()
+                if not self._arrived.poll(0):
+                    await self._wait(anyio.wait_readable)
+            while True:
+                try:
+                    data = self._socket.recv(READ_BYTES)
+                    return data if self._tls is None or not data else self._with_other_records(data, self._tls)
+                except (BlockingIOError, ssl.SSLWantReadError):  # less than a record of TLS
+                    await self._wait(anyio.wait_readable)
+                except ssl.SSLWantWriteError:
+                    await self._wait(anyio.wait_writable)
+        except _SOCKET_ERRORS as exc:
             raise self._failed("reading the reply failed", exc, "read") from exc
+
+    def _with_other_records(self, first: bytes, tls: ssl.SSLSocket) -> bytes:
+        """Take what else is there: TLS hands one record over at a time, and servers make one of each event."""
+        records, size = [first], len(first)
+        while size < READ_BYTES and (tls.pending() or self._arrived.poll(0)):
+            try:
+                record = tls.recv(READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except OSError as exc:
+                self._failure = exc  # said once, like the end below: the next look might wait for ever
+                break
+            if not record:
+                self._is_at_end = True  # announced once
+                break
+            records.append(record)
+            size += len(record)
+        return first if len(records) == 1 else b"".join(records)
 
     def is_stale(self) -> bool:
         """Return whether a connection between two exchanges was closed, or holds bytes that nobody asked for."""
-        if self._socket.fileno() < 0 or self._poll.poll(0):
+        if self._is_at_end or self._is_closed or self._failure is not None:
             return True
-        return self._tls is not None and _holds_more(self._tls)
+        if self._tls is None:
+            return bool(self._arrived.poll(0))
+        if not self._tls.pending() and not self._arrived.poll(0):
+            return False
+        try:
+            self._tls.recv(1)
+        except ssl.SSLWantReadError:
+            return False  # a ticket, or another message of TLS to itself
+        except OSError:
+            return True
+        return True
 
-    async def aclose(self) -> None:
-        """Close at once, then let the loop turn; a task that reads or writes gets `ExchangeFailed`.
+    def close(self) -> None:
+        """Close at once; a task that reads or writes gets `ExchangeFailed`.
 
         Without the closing handshake of TLS: it would wait for a peer that may be dead, and HTTP/1.1 marks the end
         of its messages itself.
         """
-        await self._transport_stream.aclose()
+        self._is_closed = True
+        if self._waiting:
+            anyio.notify_closing(self._socket)
+        else:
+            self._socket.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
+
+    async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Wait for the socket. Closed meanwhile, it stays open until the waiting task has left.
+
+        On asyncio the task would else take down with it the wait of whoever got the same file descriptor by then.
+        """
+        self._waiting += 1
+        try:
+            await wait(self._socket)
+        finally:
+            self._waiting -= 1
+            if self._is_closed and not self._waiting:
+                self._socket.close()
+        self._check_open()
 
     def _failed(self, what: str, exc: Exception, phase: Phase) -> ExchangeFailed:
         return ExchangeFailed(f"{self.origin}: {what}: {_reason(exc)}", phase=phase)
-
-
-async def close_all(connections: Iterable[Connection]) -> None:
-    """Close connections. All of them are closed even when a cancellation strikes at the first."""
-    async with AsyncExitStack() as stack:
-        for connection in connections:
-            stack.push_async_callback(connection.aclose)
 
 
 def default_ssl_context() -> ssl.SSLContext:
@@ -133,14 +227,52 @@ def default_ssl_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a request under way would have to wait for what the server says
     return context
 
 
-async def _start_tls(origin: Origin, transport_stream: anyio.abc.SocketStream, context: ssl.SSLContext) -> TLSStream:
-    try:
-        stream = await TLSStream.wrap(
-            _WholeReads(transport_stream), server_side=False, hostname=origin.host, ssl_context=context
+async def _start_tls(origin: Origin, connected: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    with _as_handshake_failures(origin):
+        try:
+            connected.getpeername()  # of one that was reset already some Pythons would lose the file descriptor
+        except OSError:
+            connected.close()
+            raise
+        secured = context.wrap_socket(  # closes what it was given where it fails
+            connected, server_hostname=origin.host, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
+        try:
+            await _shake_hands(secured)
+            _check_protocol(origin, secured)
+        except BaseException:  # a cancellation, too, must not leave the socket open
+            secured.close()
+            raise
+    return secured
+
+
+async def _shake_hands(secured: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            return secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await anyio.wait_readable(secured)
+        except ssl.SSLWantWriteError:
+            await anyio.wait_writable(secured)
+
+
+def _check_protocol(origin: Origin, secured: ssl.SSLSocket) -> None:
+    protocol = secured.selected_alpn_protocol()
+    if protocol not in (None, "http/1.1"):
+        raise ExchangeFailed(
+            f"{origin}: TLS agreed on {protocol}; the ssl_context must offer no protocol but http/1.1",
+            phase="connect",
+        )
+
+
+@contextmanager
+def _as_handshake_failures(origin: Origin) -> Generator[None]:
+    try:
+        yield
     except ssl.SSLCertVerificationError as exc:
         raise ExchangeFailed(
             f"{origin}: the server's certificate was not accepted: {exc.verify_message.rstrip('.')}. If a private "
@@ -148,85 +280,24 @@ async def _start_tls(origin: Origin, transport_stream: anyio.abc.SocketStream, c
             "or pass ssl_context=ssl.create_default_context(cafile=...)",
             phase="connect",
         ) from exc
-    except (anyio.EndOfStream, *_STREAM_ERRORS, ValueError) as exc:
+    except (*_SOCKET_ERRORS, ValueError) as exc:
         raise ExchangeFailed(
             f"{origin}: the TLS handshake failed: {_reason(exc)}; check that this port speaks https",
             phase="connect",
         ) from exc
-    protocol = _attribute(stream, TLSAttribute.alpn_protocol)
-    if protocol not in (None, "http/1.1"):
-        raise ExchangeFailed(
-            f"{origin}: TLS agreed on {protocol}; the ssl_context must offer no protocol but http/1.1",
-            phase="connect",
-        )
-    return stream
 
 
-class _WholeReads(anyio.abc.ByteStream):
-    """What TLS reads from: hands over all that came, however little was asked for, so that `_holds_more` sees it."""
-
-    def __init__(self, stream: anyio.abc.SocketStream) -> None:
-        self._stream = stream
-
-    async def receive(self, max_bytes: int = READ_BYTES) -> bytes:  # noqa: ARG002 - the point of this class
-        return await self._stream.receive(READ_BYTES)
-
-    async def send(self, item: bytes) -> None:
-        await self._stream.send(item)
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self._stream.extra_attributes
+_SOCKET_ERRORS = (anyio.ClosedResourceError, anyio.BusyResourceError, OSError)
 
 
-def _holds_more(tls: ssl.SSLObject) -> bool:
-    """Return whether TLS has read more than it gave out: data, the announcement of the end, or what is no TLS."""
-    try:
-        tls.read(1)
-    except ssl.SSLWantReadError:
-        return False
-    except ssl.SSLError:
-        return True
-    return True
-
-
-_STREAM_ERRORS = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.BusyResourceError, OSError)
-
-
-def _attribute(stream: anyio.TypedAttributeProvider, attribute: _T) -> _T:
-    return stream.extra(attribute)  # noqa: S610 - no Django here
-
-
-def _raw_socket(stream: anyio.abc.SocketStream) -> socket.socket:
-    """Return the socket of a stream.
-
-    Raises:
-        ConnectionResetError: the peer was faster than the loop, and the socket is closed.
-    """
-    found: socket.socket | None
-    try:
-        found = _attribute(stream, anyio.abc.SocketAttribute.raw_socket)
-    except AttributeError:  # uvloop has taken it away from its transport
-        found = None
-    if found is None or found.fileno() < 0:
-        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-    return found
-
-
-def _tune(raw_socket: socket.socket, *, probes: bool) -> None:
+def _tune(connected: socket.socket, *, probes: bool) -> None:
     """Send small requests at once and notice a vanished peer."""
     with suppress(OSError):  # reset already: some systems refuse to set anything, and the first use will tell
-        raw_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(probes))
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(probes))
         for name, value in _PROBES if probes else ():
             if hasattr(socket, name):  # each platform has its own choice of them
-                raw_socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _reason(exc: BaseException) -> str:
@@ -234,16 +305,16 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", exc)
         return "; ".join(dict.fromkeys(map(_reason, group.exceptions)))
-    if isinstance(exc, anyio.ClosedResourceError):
+    if isinstance(exc, anyio.ClosedResourceError) or getattr(exc, "errno", None) == errno.EBADF:
         return "the HTTP transport was closed"
     if exc.__cause__ is not None:
         return _reason(exc.__cause__)
     # Older Pythons have no class of their own for an end without TLS's good-bye.
-    if isinstance(exc, ssl.SSLEOFError | anyio.EndOfStream) or "UNEXPECTED_EOF" in str(exc):
+    if isinstance(exc, ssl.SSLEOFError) or "UNEXPECTED_EOF" in str(exc):
         return "the connection was cut off"
     said = str(exc)
     if isinstance(exc, OSError) and exc.strerror:
-        # Event loops put words of their own into `strerror`; those of TLS and of name resolution are the system's.
+        # Those of TLS and of name resolution are the system's words.
         said = exc.strerror
         if not isinstance(exc, ssl.SSLError) and exc.errno is not None and exc.errno in errno.errorcode:
             said = os.strerror(exc.errno)

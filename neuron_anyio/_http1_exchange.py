@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
-from ._http1_connection import Connection, close_all
+from ._http1_connection import Connection
 from ._http1_pool import Pool
-from ._http1_wire import ExchangeFailed, ExchangeTimedOut, Origin, Outgoing, Phase, ReplyParser, RequestRefused
+from ._http1_request import Origin, Outgoing
+from ._http1_wire import ExchangeFailed, ExchangeTimedOut, Phase, ReplyParser, RequestRefused
 from .errors import TransportError
 
 __all__ = ["Exchange", "ReplyBody", "TimeLimits"]
@@ -78,7 +80,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._holds_place = self._written = False
         self._phase: Phase = "pool"
-        self.reply = ReplyParser(str(origin), to_head=outgoing.to_head)
+        self.reply = ReplyParser(origin, to_head=outgoing.to_head)
 
     def timed_out(self, seconds: float) -> ExchangeTimedOut:
         """Return the error for a time limit that struck now."""
@@ -92,7 +94,15 @@ class Exchange:
             ExchangeFailed, ReplyRefused, RequestRefused: as their classes say.
         """
         try:
-            await self._acquire()
+            # What can be written at once is written without another look.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            try:
+                self._connection = self._pool.acquire_nowait(self._origin)
+                self._holds_place = True
+            except anyio.WouldBlock:
+                await self.within(self._limits.pool, self._wait_in_line)
+            if self._connection is None:
+                await self._open()
             try:
                 await self._converse()
             except TransportError as exc:
@@ -101,21 +111,19 @@ class Exchange:
                 await self._replace_connection()
                 await self._converse()
             if self.reply.complete:
-                await self.finish()
+                self.finish()
         except BaseException:  # whoever is cancelled here has no block yet that would give the connection back
-            await self.finish()  # noqa: ASYNC102 - it shields itself
+            self.finish()
             raise
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """Give the connection back when it is fit for another exchange, else close it. May be called again."""
         if not self._holds_place:
             return
         self._holds_place = False
         connection, self._connection = self._connection, None
         reusable = self._written and self.reply.reusable and not self._outgoing.closes
-        to_close = self._pool.release(connection, reusable=reusable)
-        if to_close:
-            await close_all(to_close)
+        self._pool.release(connection, reusable=reusable)
 
     async def read_some(self) -> None:
         """Wait for more of the reply.
@@ -125,12 +133,11 @@ class Exchange:
         """
         self._phase = "read"
         if self._limits.read is None:
-            await self._read_now()
+            self._take(await self._held().receive())
         else:
-            await self._within(self._limits.read, self._read_now)
+            self._take(await self.within(self._limits.read, self._held().receive))
 
-    async def _read_now(self) -> None:
-        data = await self._held().receive()
+    def _take(self, data: bytes) -> None:
         if data:
             self.reply.feed(data)
         else:
@@ -141,7 +148,12 @@ class Exchange:
             raise ExchangeFailed(f"{self._origin}: read after the reply was closed", phase="read")
         return self._connection
 
-    async def _within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> _T:
+    async def within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> _T:
+        """Wait for a step of this exchange, at most so many seconds.
+
+        Raises:
+            ExchangeTimedOut: it took longer.
+        """
         if seconds is None:
             return await wait()
         with anyio.move_on_after(seconds):
@@ -150,18 +162,13 @@ class Exchange:
 
     # A place and a connection.
 
-    async def _acquire(self) -> None:
-        await self._within(self._limits.pool, self._acquire_now)
-        if self._connection is None:
-            await self._open()
-
-    async def _acquire_now(self) -> None:
+    async def _wait_in_line(self) -> None:
         self._connection = await self._pool.acquire(self._origin)
         self._holds_place = True
 
     async def _open(self) -> None:
         self._phase = "connect"
-        await self._within(self._limits.connect, self._open_now)
+        await self.within(self._limits.connect, self._open_now)
 
     async def _open_now(self) -> None:
         self._connection = await self._connect(self._origin)
@@ -184,7 +191,7 @@ class Exchange:
         dead, self._connection = self._connection, None
         assert dead is not None
         self._pool.vacate(dead)
-        await close_all([dead])
+        dead.close()
         self._written = False
         await self._open()
 
@@ -207,7 +214,9 @@ class Exchange:
         if not isinstance(body, bytes) or len(body) > SMALL_REQUEST:
             return await self._send_watching()
         try:
-            await self._write(head + body)
+            rest = self._held().send_nowait(head + body)
+            if rest is not None:
+                await self._write(rest)
         except ExchangeTimedOut:
             raise
         except ExchangeFailed as exc:
@@ -245,17 +254,17 @@ class Exchange:
             while not (reply.complete or (reply.head_complete and reply.status >= _REFUSAL)):
                 if reply.size > EARLY_REPLY_BYTES:
                     return
-                await self._read_now()
+                self._take(await self._held().receive())
         except TransportError as exc:
             refusal.append(exc)
         sending.cancel()
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes | memoryview) -> None:
         connection = self._held()
         if self._limits.write is None:
             await connection.send(data)
         else:
-            await self._within(self._limits.write, lambda: connection.send(data))
+            await self.within(self._limits.write, lambda: connection.send(data))
 
     async def _write_body(self) -> None:
         body = self._outgoing.body
@@ -264,6 +273,7 @@ class Exchange:
             return
         for start in range(0, len(body), WRITE_BYTES):
             await self._write(body[start : start + WRITE_BYTES])
+            await anyio.lowlevel.checkpoint()  # a system that takes all of it at once must not hold up the loop
 
     async def _write_pieces(self, body: AsyncIterable[bytes]) -> None:
         left = self._outgoing.length
@@ -276,6 +286,7 @@ class Exchange:
                     await self._write(piece)
                 elif piece:  # an empty chunk would be the last one
                     await self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await anyio.lowlevel.checkpoint()  # as above
         if left:
             raise RequestRefused("the body is shorter than its content-length")
         if left is None:
@@ -300,7 +311,7 @@ class ReplyBody:
         exchange = self._exchange
         while not (chunk := exchange.reply.take_body()):
             if exchange.reply.complete:
-                await exchange.finish()
+                exchange.finish()
                 raise StopAsyncIteration
             await exchange.read_some()
         return chunk

@@ -1,20 +1,20 @@
 """Places for connections, over all origins.
 
-`Pool` decides in functions without `await`, and what they return is what to close; so a cancellation, which can only
-strike at an `await`, always finds the books in order. A place that comes free is handed to the longest waiter together
+`Pool` decides in functions without `await`, and closing waits for nothing; so a cancellation, which can only strike at
+an `await`, always finds the books in order. A place that comes free is handed to the longest waiter together
 with its wake, for wakes alone come in any order.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 
 import anyio
 import msgspec
 
-from ._http1_connection import Connection, close_all
-from ._http1_wire import ExchangeFailed, Origin
+from ._http1_connection import Connection
+from ._http1_request import Origin
+from ._http1_wire import ExchangeFailed
 
 __all__ = ["Pool", "PoolStatistics"]
 
@@ -76,33 +76,50 @@ class Pool:
         self._places = 0
         self._active: set[Connection] = set()
         self._idle: list[Connection] = []  # oldest first
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: list[_Waiter] = []  # an empty deque takes 700 bytes
         self._closed = False
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(self._places, len(self._active), len(self._idle), len(self._waiters))
 
-    async def acquire(self, origin: Origin) -> Connection | None:
-        """Wait for a place; the caller holds it until `release`.
+    def acquire_nowait(self, origin: Origin) -> Connection | None:
+        """Take a place; the caller holds it until `release`.
 
         Returns:
             An idle connection to the origin, or None: the place is empty, open a connection and `adopt` it.
 
         Raises:
             ExchangeFailed: the pool was closed.
+            anyio.WouldBlock: all places are taken.
         """
         if self._closed:
             raise _closed_here(origin)
-        granted, connection, to_close = self._take(origin)
-        if not granted:
+        too_old = time.monotonic() - self._idle_timeout
+        while self._idle and self._idle[0].idle_since <= too_old:
+            self._evict(0)
+        for index in reversed(range(len(self._idle))):
+            connection = self._idle[index]
+            if connection.origin != origin:
+                continue
+            if connection.is_stale():
+                self._evict(index)
+                continue
+            del self._idle[index]
+            self._active.add(connection)
+            return connection
+        if self._idle and self._places >= self._max_connections:
+            self._evict(0)
+        if self._places >= self._max_connections:
+            raise anyio.WouldBlock
+        self._places += 1
+        return None
+
+    async def acquire(self, origin: Origin) -> Connection | None:
+        """Wait for a place where none is free; else as `acquire_nowait`."""
+        try:
+            return self.acquire_nowait(origin)
+        except anyio.WouldBlock:
             return await self._wait(origin)
-        if to_close:
-            try:
-                await close_all(to_close)
-            except BaseException:  # who is cancelled here never gets the place that was taken for it
-                await close_all(self.release(connection, reusable=True))  # noqa: ASYNC102 - it shields itself
-                raise
-        return connection
 
     async def _wait(self, origin: Origin) -> Connection | None:
         waiter = _Waiter(origin)
@@ -111,7 +128,7 @@ class Pool:
             await waiter.woken.wait()
         except BaseException:  # a cancellation may cross the grant: then the place goes to the next
             if waiter.granted:
-                await close_all(self.release(waiter.connection, reusable=True))  # noqa: ASYNC102 - it shields itself
+                self.release(waiter.connection, reusable=True)
             elif not waiter.closed:
                 self._waiters.remove(waiter)
             raise
@@ -119,32 +136,9 @@ class Pool:
             raise _closed_here(origin)
         return waiter.connection
 
-    def _take(self, origin: Origin) -> tuple[bool, Connection | None, list[Connection]]:
-        """Return whether a place was granted, the connection in it if there is one, and what to close.
-
-        Closing frees a place, so whoever is not granted one has nothing to close either.
-        """
-        too_old = time.monotonic() - self._idle_timeout
-        to_close: list[Connection] = []
-        while self._idle and self._idle[0].idle_since <= too_old:
-            to_close.append(self._evict(0))
-        for index in reversed(range(len(self._idle))):
-            if self._idle[index].origin != origin:
-                continue
-            if not self._idle[index].is_stale():
-                connection = self._idle.pop(index)
-                self._active.add(connection)
-                return True, connection, to_close
-            to_close.append(self._evict(index))
-        if self._idle and self._places >= self._max_connections:
-            to_close.append(self._evict(0))
-        granted = self._places < self._max_connections
-        self._places += granted
-        return granted, None, to_close
-
-    def _evict(self, index: int) -> Connection:
+    def _evict(self, index: int) -> None:
         self._places -= 1
-        return self._idle.pop(index)
+        self._idle.pop(index).close()
 
     def adopt(self, connection: Connection) -> None:
         """Note the connection that was opened in an empty place.
@@ -166,17 +160,16 @@ class Pool:
         if self._closed:
             raise _closed_here(connection.origin)
 
-    def release(self, connection: Connection | None, *, reusable: bool) -> list[Connection]:
-        """Give a place up, with the connection in it if there is one; return what to close."""
-        to_close: list[Connection] = []
-        waiter = self._waiters.popleft() if self._waiters else None
+    def release(self, connection: Connection | None, *, reusable: bool) -> None:
+        """Give a place up, with the connection in it if there is one; it is closed where it is of no more use."""
+        waiter = self._waiters.pop(0) if self._waiters else None
         if connection is not None:
             self._active.discard(connection)
             connection.used = True
             # Whom it is handed to could not tell a stray reply from its own; an idle one is looked at when it is taken.
             wanted = waiter is None or (waiter.origin == connection.origin and not connection.is_stale())
             if self._closed or not reusable or not wanted:
-                to_close.append(connection)
+                connection.close()
                 connection = None
         if waiter is not None:
             if connection is not None:
@@ -188,13 +181,12 @@ class Pool:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
             if len(self._idle) > self._max_idle:
-                to_close.append(self._evict(0))
-        return to_close
+                self._evict(0)
 
-    def close(self) -> list[Connection]:
-        """Refuse everything from now on, wake who waits; return what to close.
+    def close(self) -> None:
+        """Refuse everything from now on, wake who waits, close every connection.
 
-        Exchanges under way fail when their connections are closed, and release their places themselves.
+        Exchanges under way fail, and release their places themselves.
         """
         self._closed = True
         for waiter in self._waiters:
@@ -203,7 +195,8 @@ class Pool:
         self._waiters.clear()
         idle, self._idle = self._idle, []
         self._places -= len(idle)
-        return [*idle, *self._active]
+        for connection in (*idle, *self._active):
+            connection.close()
 
 
 def _closed_here(origin: Origin) -> ExchangeFailed:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: the head of a request, the parts of a reply, and what may be wrong with either.
+"""A reply of HTTP/1.1 out of bytes, and what may be wrong with it or with the road that it came on.
 
 No waiting happens here. What a server may say is judged once, in `ReplyParser`: lengths that contradict each other,
 heads without end and switches of protocol are refused rather than guessed at, because a wrong guess about where a
@@ -8,29 +8,21 @@ reply ends becomes the next request's answer.
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import httptools
-import httpx
-import msgspec
 
 from .errors import TransportError
 
 __all__ = [
-    "Endpoint",
+    "MAX_HEAD_BYTES",
     "ExchangeFailed",
     "ExchangeTimedOut",
     "Header",
-    "Origin",
-    "Outgoing",
     "Phase",
     "ReplyParser",
     "ReplyRefused",
     "RequestRefused",
-    "plain_headers",
-    "render_head",
 ]
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -39,12 +31,6 @@ Phase: TypeAlias = Literal["pool", "connect", "write", "read"]
 # As much as common servers take in a request; a head beyond it is an attack or a mistake.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_PORT = 65535
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VISIBLE = re.compile(rb"[\x21-\x7e]+")
-_BREAKS_LINE = re.compile(rb"[\r\n\0]")
 _BODILESS = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
 
@@ -75,113 +61,6 @@ class RequestRefused(ValueError):
     """The request cannot be put on the wire as it is. Nothing of it was sent, unless its body broke its own length."""
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """Where connections lead.
-
-    Attributes:
-        scheme: `http` or `https`.
-        host: ASCII name or IP address, without brackets.
-        port: TCP port.
-    """
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: httpx.URL) -> Origin:
-        """Return where a URL leads.
-
-        Raises:
-            ValueError: not an absolute http or https URL, or a port that does not exist.
-        """
-        if url.scheme not in _DEFAULT_PORTS or not url.raw_host:
-            raise RequestRefused("the URL must be absolute and begin with http:// or https://")
-        port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
-        if not 0 < port <= _MAX_PORT:
-            raise RequestRefused(f"the URL's port must be from 1 to {_MAX_PORT}, not {port}")
-        return cls(url.scheme, url.raw_host.decode("ascii"), port)
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """A parsed URL: parse once, post often.
-
-    Attributes:
-        origin: where to connect.
-        target: path and query as they stand in the request line.
-        authority: value of the `host` header.
-    """
-
-    origin: Origin
-    target: bytes
-    authority: bytes
-
-    @classmethod
-    def parse(cls, url: str | httpx.URL) -> Endpoint:
-        """Take a URL apart; international host names become their ASCII form.
-
-        Raises:
-            ValueError: not an absolute http or https URL, or one with credentials in it.
-        """
-        try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as exc:
-            raise RequestRefused(f"not a URL: {exc}") from None
-        if parsed.userinfo:
-            raise RequestRefused("a URL must not carry credentials; send them in a header")
-        return cls(Origin.of(parsed), parsed.raw_path, parsed.netloc)
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A request ready for the wire.
-
-    Attributes:
-        head: request line and headers, the empty line included.
-        body: all of it, or an iterator of its pieces.
-        length: bytes that an iterated body must come to; None sends it chunked.
-        to_head: the method is HEAD, so the reply has no body whatever its headers say.
-        closes: the request announces that its connection ends with it.
-        repeatable: may be sent a second time when an idle connection turns out to be dead.
-    """
-
-    head: bytes
-    body: bytes | AsyncIterable[bytes] = b""
-    length: int | None = None
-    to_head: bool = False
-    closes: bool = False
-    repeatable: bool = False
-
-    def __repr__(self) -> str:
-        """Show nothing of the head, which holds a token, nor of the body (promise C9)."""
-        size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "iterated"
-        return f"Outgoing(body={size}, repeatable={self.repeatable})"
-
-
-def render_head(method: bytes, target: bytes, headers: Iterable[Header]) -> bytes:
-    """Write a request line and headers.
-
-    Raises:
-        RequestRefused: a part would break out of its line. The message names the part, never its value.
-    """
-    if not _TOKEN.fullmatch(method):
-        raise RequestRefused("the method must be one HTTP token")
-    if not _VISIBLE.fullmatch(target):
-        raise RequestRefused("the request target must be visible ASCII; percent-encode the rest")
-    parts = [method, b" ", target, b" HTTP/1.1\r\n"]
-    for name, value in headers:
-        if not _TOKEN.fullmatch(name):
-            raise RequestRefused("a header's name must be one HTTP token")
-        if _BREAKS_LINE.search(value):
-            raise RequestRefused(f"the value of header {name.decode()} must not contain CR, LF or NUL")
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
-
-
 class ReplyParser:
     """One reply, out of bytes as they come. Skips informational replies (1xx) before it.
 
@@ -198,14 +77,16 @@ class ReplyParser:
     """
 
     __slots__ = (
+        "_block_left",
         "_body",
-        "_framing_bytes",
-        "_head_bytes",
         "_leftover",
         "_lives_on",
+        "_opening",
         "_parser",
         "_peer",
+        "_progress",
         "_refusal",
+        "_says_close",
         "_to_head",
         "_until_eof",
         "complete",
@@ -218,20 +99,21 @@ class ReplyParser:
         "status",
     )
 
-    def __init__(self, peer: str, *, to_head: bool = False) -> None:
+    def __init__(self, peer: object, *, to_head: bool = False) -> None:
         """Expect a reply.
 
         Args:
-            peer: name of the server in error messages.
+            peer: the server; its text names it in error messages.
             to_head: the request was a HEAD.
         """
         self._peer = peer
         self._to_head = to_head
         self._body: list[bytes] = []
-        self._framing_bytes = 0  # fed since the last byte of body
-        self._head_bytes = 0
+        self._block_left = MAX_HEAD_BYTES
+        self._progress = (False, 0)
+        self._opening = b"HTTP/"  # httptools would take RTSP, ICE and empty lines as well
         self._refusal = ""
-        self._leftover = self._until_eof = self._lives_on = False
+        self._leftover = self._until_eof = self._says_close = self._lives_on = False
         self.status = self.size = 0
         self.reason = b""
         self.http_version = ""
@@ -250,20 +132,57 @@ class ReplyParser:
             ReplyRefused: see the class; the connection is of no more use.
         """
         self.started = True
-        self._framing_bytes += len(data)
+        if self._opening:
+            self._judge_opening(data)
+        size = len(data)
+        if size < self._block_left:
+            self._block_left -= size
+            self._feed_block(data)
+            return
+        rest = memoryview(data)
+        while len(rest) >= self._block_left:
+            self._feed_block(rest[: self._block_left])
+            rest = rest[self._block_left :]
+            self._block_left = MAX_HEAD_BYTES
+            self._judge_progress()
+        if rest:
+            self._block_left -= len(rest)
+            self._feed_block(rest)
+
+    def _judge_opening(self, data: bytes) -> None:
+        if data.startswith(self._opening):
+            self._opening = b""
+            return
+        size = len(data)
+        if size >= len(self._opening) or not self._opening.startswith(data):
+            raise self._refused("not an HTTP/1.1 reply: it begins otherwise")
+        self._opening = self._opening[size:]
+
+    def _judge_progress(self) -> None:
+        """Refuse a block of bytes in which neither the head ended nor a byte of body came.
+
+        Blocks are counted from the reply's first byte, so that the verdict does not depend on how it is cut in pieces.
+        """
+        progress = (self.head_complete, self.size)
+        if progress == self._progress and not self.complete:
+            raise self._refused(f"more than {MAX_HEAD_BYTES} bytes of head or chunk framing")
+        self._progress = progress
+
+    def _feed_block(self, data: bytes | memoryview) -> None:
+        if not self._to_head:
+            self._feed_parser(data)
+            return
         # The parser knows nothing of HEAD and would wait for the body that the headers announce; line by line it
         # can be left at the exact end of the head.
-        for piece in io.BytesIO(data) if self._to_head else (data,):
-            if self._parser is None:
-                self._leftover = True
-            else:
-                self._feed_parser(self._parser, piece)
-        if not self.complete and self._framing_bytes > MAX_HEAD_BYTES:
-            raise self._refused(f"more than {MAX_HEAD_BYTES} bytes of head or chunk framing")
+        for line in io.BytesIO(data):
+            self._feed_parser(line)
 
-    def _feed_parser(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+    def _feed_parser(self, data: bytes | memoryview) -> None:
+        if self._parser is None:
+            self._leftover = True
+            return
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
             if not self.complete:
                 raise self._refused(self._refusal or f"not an HTTP/1.1 reply: {exc}") from None
@@ -306,10 +225,12 @@ class ReplyParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.head_complete:
             return  # a trailer: nothing here reads them, and they must not pass for headers
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) == MAX_HEADERS:
-            self._refuse(f"more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them")
-        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        if len(self.headers) == MAX_HEADERS:
+            self._refuse(f"more than {MAX_HEADERS} headers")
+        name, stripped = name.lower(), value.rstrip(b" \t")
+        if stripped is not value and b"\t" in value and name == b"transfer-encoding":
+            self._refuse("a tab after the transfer-encoding, which httptools takes for a part of it")
+        self.headers.append((name, stripped))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -324,12 +245,11 @@ class ReplyParser:
             return
         bodiless = self._to_head or self.status in _BODILESS
         self._until_eof = not framed and not bodiless
-        self._lives_on = self.http_version == "1.1" and (bodiless or framed) and self._says_keep_alive()
+        self._lives_on = self.http_version == "1.1" and (bodiless or framed) and not self._says_close
         self.head_complete = True
         self.complete = self._to_head
 
     def on_body(self, chunk: bytes) -> None:
-        self._framing_bytes = 0
         self.size += len(chunk)
         self._body.append(chunk)
 
@@ -344,16 +264,20 @@ class ReplyParser:
         self._refusal = why
         raise self._refused(why)
 
-    def _says_keep_alive(self) -> bool:
-        return not any(name == b"connection" and b"close" in value.lower() for name, value in self.headers)
-
     def _judge_framing(self) -> bool:
         """Return whether the headers say where the body ends; refuse two opinions and unknown encodings.
 
         httptools refuses some of this itself; a leniency gained in one of its releases must not become ours.
         """
-        lengths = [value for name, value in self.headers if name == b"content-length"]
-        encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        lengths: list[bytes] = []
+        encodings: list[bytes] = []
+        for name, value in self.headers:
+            if name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                encodings.append(value)
+            elif name == b"connection" and b"close" in value.lower():
+                self._says_close = True
         if len(lengths) + len(encodings) > 1:
             self._refuse("contradicting content-length or transfer-encoding")
         if encodings and encodings[0].lower() != b"chunked":
@@ -361,26 +285,3 @@ class ReplyParser:
         if self.status < 200 and (encodings or lengths not in ([], [b"0"])):  # noqa: PLR2004 - informational
             self._refuse("an informational reply with a body")
         return bool(lengths or encodings)
-
-
-def plain_headers(endpoint: Endpoint, headers: Sequence[Header], body_size: int | None) -> list[Header]:
-    """Complete a caller's headers with `host` and `content-length`.
-
-    Args:
-        endpoint: where the request goes.
-        headers: the caller's own, without a host and without framing.
-        body_size: bytes of the body, or None where the method has none.
-
-    Raises:
-        RequestRefused: the caller brought one of the headers that are written here.
-    """
-    for name, _ in headers:
-        if name.lower() in _OURS:
-            raise RequestRefused("leave the headers host, content-length and transfer-encoding to the client")
-    complete = [(b"host", endpoint.authority), *headers]
-    if body_size is not None:
-        complete.append((b"content-length", b"%d" % body_size))
-    return complete
-
-
-_OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})

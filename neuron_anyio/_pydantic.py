@@ -30,7 +30,6 @@ class PydanticConverter:
         as_output: whether a handler returns it; the schema is then the one of what its serializers write.
 
     Attributes:
-        is_typed: True.
         schema: the type's JSON Schema.
 
     Raises:
@@ -38,10 +37,9 @@ class PydanticConverter:
         Exception: pydantic cannot use it, or has no JSON Schema for it.
     """
 
-    __slots__ = ("_adapter", "_names", "is_typed", "schema")
+    __slots__ = ("_adapter", "_names", "schema")
 
     def __init__(self, annotation: Any, *, as_output: bool) -> None:
-        self.is_typed: bool = True
         try:
             self._adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
             self.schema: Mapping[str, Any] | None = self._adapter.json_schema(
@@ -61,7 +59,10 @@ class PydanticConverter:
             Mismatch: the value does not fit.
             NotJsonError: the text is not JSON.
         """
-        document = read_json(text)  # pydantic's reader takes NaN
+        return self.fit(read_json(text), text)  # pydantic's reader takes NaN
+
+    def fit(self, document: Any, text: bytes) -> Any:
+        """Return what `read` does, where the text is decoded already."""
         try:
             return self._adapter.validate_json(text)
         except pydantic.ValidationError as exc:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -68,6 +67,8 @@ def parse_retry_after(value: str, *, now: datetime) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text), RETRY_AFTER_MAX)  # unlike int(), float() takes any number of digits
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - brings the `email` package; few servers send a date
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

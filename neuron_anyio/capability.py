@@ -217,7 +217,7 @@ class Capability(Generic[P, R]):
             return converter.read(text)
         value = read_json(text)
         judge(validator, value)
-        return converter.read(text) if converter.is_typed else value
+        return converter.fit(value, text)
 
     def write_output(self, value: Any, schema: bytes | None) -> bytes:
         """Turn what the function returned into JSON text (promises L11.9, L11.10, L12).

@@ -314,7 +314,7 @@ class GatewayClient:
                 async for chunk in chunks:
                     for event in decoder.push(chunk):
                         if isinstance(event, ServerSentEvent):
-                            yield decoded(event.data.encode(), TaskStatus, what)  # noqa: ASYNC119 - who iterates closes it
+                            yield decoded(event.data, TaskStatus, what)  # noqa: ASYNC119 - who iterates closes it
 
 
 class _Pages:

@@ -17,6 +17,7 @@ from msgspec.structs import fields, replace
 
 from .errors import FrameError
 from .frames import Frame, NackKind, NeuronFrame, Register, ServerFrame
+from .utf_8 import is_utf_8
 
 __all__ = [
     "PEEK_BYTES",
@@ -121,8 +122,8 @@ def _decode(data: bytes | bytearray | memoryview | str, decoder: msgspec.json.De
     try:
         # Of a mutable buffer a copy: the frame's Raw members are views of what they were decoded from.
         text = data if isinstance(data, (bytes, str)) else bytes(data)
-        if isinstance(text, bytes) and not text.isascii():
-            text.decode()  # msgspec does not look at the encoding of what it leaves undecoded
+        if isinstance(text, bytes) and not is_utf_8(text):
+            raise _broken("not UTF-8")  # msgspec does not look at the encoding of what it leaves undecoded
         try:
             frame = decoder.decode(text)
         except msgspec.ValidationError as error:
@@ -208,6 +209,9 @@ def _rule(message: str, field: str) -> str:
 
 # ---- timestamps
 
+_TIMED: tuple[type[object], ...] = (datetime, msgspec.Struct, tuple)
+"""What is a timestamp or may hold one."""
+
 
 def _in_utc(value: object, name: str) -> object:
     """Return a frame with all its timestamps in UTC: the very same one where they are, which is the rule."""
@@ -217,8 +221,7 @@ def _in_utc(value: object, name: str) -> object:
         changes: dict[str, object] = {}
         for member in value.__struct_fields__:
             old = getattr(value, member)
-            new = _in_utc(old, member)
-            if new is not old:
+            if isinstance(old, _TIMED) and (new := _in_utc(old, member)) is not old:
                 changes[member] = new
         return replace(value, **changes) if changes else value
     if isinstance(value, tuple):

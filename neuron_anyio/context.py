@@ -116,15 +116,18 @@ class LeaseContext:
     __slots__ = (
         "_cancelled",
         "_clamp_warned",
+        "_data",
+        "_has_progress",
         "_is_cut",
         "_lease",
         "_lock",
-        "_pending",
+        "_log",
+        "_message",
+        "_new_percent",
         "_percent",
         "_task",
         "_verdict",
         "_wiring",
-        "log",
     )
 
     def __init__(self, lease: Lease, wiring: Wiring) -> None:
@@ -133,12 +136,22 @@ class LeaseContext:
         self._task = lease.delivery.task
         self._cancelled: anyio.Event | None = None
         self._lock = threading.Lock()
-        self._pending: Progress | None = None
+        self._has_progress = False
+        self._new_percent: float | None = None
+        self._message: str | None = None
+        self._data: bytes | None = None
         self._percent: float | None = None
         self._clamp_warned = False
         self._is_cut = False
         self._verdict: TerminalFailure | RetryableFailure | None = None
-        self.log: logging.LoggerAdapter[logging.Logger] = LeaseLogger(wiring.log, lease, origin=self.origin)
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines carry what names the lease."""
+        if self._log is None:  # made where it is asked for: most handlers log nothing
+            self._log = LeaseLogger(self._wiring.log, self._lease, origin=self.origin)
+        return self._log
 
     @property
     def task(self) -> Task:
@@ -222,20 +235,26 @@ class LeaseContext:
             data: any JSON value.
         """
         try:
-            update = Progress(
-                percent=None if percent is None else self._clamped(float(percent)),
-                message=None if message is None else str(message).encode("utf-8", "replace").decode(),
-                data=None if data is None else write_json(data),
-            )
+            if percent is not None:
+                percent = float(percent)
+                if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
+                    percent = self._clamped(percent)
+            if message is not None and not (type(message) is str and message.isascii()):
+                message = str(message).encode("utf-8", "replace").decode()
+            text = None if data is None else write_json(data)
         except Exception as exc:  # an object's own methods may raise anything
             line = named("progress.unsendable")
             self.log.warning("progress of lease %s not sent: %s", self.lease_id, type(exc).__name__, extra=line)
             return _NOTHING
         with self._lock:
-            fresh = self._pending is None
-            self._pending = update if self._pending is None else self._pending.merged(update)
-            self._percent = self._percent if update.percent is None else update.percent
-        if fresh:
+            is_first, self._has_progress = not self._has_progress, True
+            if percent is not None:
+                self._percent = self._new_percent = percent
+            if message is not None:
+                self._message = message
+            if text is not None:
+                self._data = text
+        if is_first:
             self._announce_progress()
         return _NOTHING
 
@@ -278,13 +297,16 @@ class LeaseContext:
     @property
     def has_progress(self) -> bool:
         """Whether there is progress that was not sent yet."""
-        return self._pending is not None
+        return self._has_progress
 
     def take_progress(self) -> Progress | None:
         """Return what was not sent yet, and forget it."""
         with self._lock:
-            pending, self._pending = self._pending, None
-        return pending
+            if not self._has_progress:
+                return None
+            progress = Progress(percent=self._new_percent, message=self._message, data=self._data)
+            self._has_progress, self._new_percent, self._message, self._data = False, None, None, None
+        return progress
 
     def tell_cancelled(self) -> None:
         """Wake `wait_cancelled`. In the loop's thread."""
@@ -301,8 +323,6 @@ class LeaseContext:
         return verdict
 
     def _clamped(self, percent: float) -> float:
-        if 0 <= percent <= 100:  # noqa: PLR2004 - percent
-            return percent
         if not self._clamp_warned:
             self._clamp_warned = True
             line = named("progress.clamped")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, get_args, get_origin
 
 import msgspec
 
-from .jsonforms import REMEDY, Part, is_pydantic, objection, parts_of, unhashable
+from .jsonforms import MAPPINGS, REMEDY, Part, is_pydantic, objection, parts_of, unhashable
 from .jsontext import NotJsonError, read_json, write_json
 from .mismatch import OWN_CHECK, Mismatch, mismatch_of
 from .pattern_guard import guard_for
@@ -20,15 +20,26 @@ class Converter(Protocol):
     """JSON text to one annotated type and back.
 
     Attributes:
-        is_typed: False for `Any`, `object` and no annotation, where decoded JSON is given as it is.
         schema: the type's JSON Schema, None where anything goes.
     """
 
-    is_typed: bool
     schema: Mapping[str, Any] | None
 
     def read(self, text: bytes) -> Any:
         """Return the value of the annotated type.
+
+        Raises:
+            Mismatch: the value does not fit.
+            NotJsonError: the text is not JSON.
+        """
+        ...
+
+    def fit(self, document: Any, text: bytes) -> Any:
+        """Return what `read` does, where the text is decoded already: that is done once if the type allows it.
+
+        Args:
+            document: what `read_json` made of the text; it may be the value that is returned.
+            text: the JSON text.
 
         Raises:
             Mismatch: the value does not fit.
@@ -47,14 +58,18 @@ class Converter(Protocol):
 
 
 class _Untyped:
-    __slots__ = ("is_typed", "schema")
+    """What `Any`, `object` and no annotation get: decoded JSON as it is."""
+
+    __slots__ = ("schema",)
 
     def __init__(self) -> None:
-        self.is_typed: bool = False
         self.schema: Mapping[str, Any] | None = None
 
     def read(self, text: bytes) -> Any:
         return read_json(text)
+
+    def fit(self, document: Any, text: bytes) -> Any:  # noqa: ARG002 - for those who need it
+        return document
 
     def write(self, value: Any) -> bytes:
         return write_json(value)
@@ -74,19 +89,29 @@ def judge(validator: Validator, value: Any) -> None:
 class _Typed:
     """A converter on msgspec."""
 
-    __slots__ = ("_decoder", "_guard", "is_typed", "schema")
+    __slots__ = ("_decoder", "_guard", "_plain", "schema")
 
     def __init__(self, annotation: Any) -> None:
         annotation = type(None) if annotation is None else annotation
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation)
         schema = msgspec.json.schema(annotation, schema_hook=_schema_of_object)
         self.schema: Mapping[str, Any] | None = _readable(schema)
-        self.is_typed: bool = True
         self._guard = guard_for(schema)
+        self._plain = _plain(annotation)
 
     def read(self, text: bytes) -> Any:
         if self._guard is not None:
             self._guard.check(read_json(text))
+        return self._decoded(text)
+
+    def fit(self, document: Any, text: bytes) -> Any:
+        if self._plain is not None and type(document) is self._plain.kind:
+            return document
+        if self._guard is not None:
+            self._guard.check(document)
+        return self._decoded(text)
+
+    def _decoded(self, text: bytes) -> Any:
         try:
             return self._decoder.decode(text)
         except msgspec.ValidationError as exc:
@@ -98,8 +123,26 @@ class _Typed:
 
     def write(self, value: Any) -> bytes:
         text = write_json(value)
-        self.read(text)
+        if self._plain is None or not text.startswith(self._plain.start):
+            self.read(text)
         return text
+
+
+class _Plain(msgspec.Struct, frozen=True):
+    """What decoded JSON has to be to fit an annotation as it is, and how its text starts."""
+
+    kind: type
+    start: bytes
+
+
+def _plain(annotation: Any) -> _Plain | None:
+    """Return what fits `dict`, `dict[str, Any]`, `list` and `list[Any]`, None for annotations that say more."""
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin in MAPPINGS and arguments in ((), (str, Any), (str, object)):
+        return _Plain(dict, b"{")
+    if origin is list and arguments in ((), (Any,), (object,)):
+        return _Plain(list, b"[")
+    return None
 
 
 def converter_for(annotation: Any, capability: str, place: str, *, as_output: bool = False) -> Converter:

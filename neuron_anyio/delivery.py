@@ -10,25 +10,26 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Sequence
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from .abc import Broker, Receipt, Verdict
+from .alarms import Alarms
 from .config import Timing
 from .errors import TransportError
 from .events import Event, ResultAccepted, ResultRejected
 from .executor import Run
+from .lanes import Lane
 from .lease import Lease, State
 from .ledger import Ledger
+from .listeners import Listeners
 from .logs import named
 from .model import GivenBack
 from .recorder import Recorder
 from .retries import Retries
-from .wakeup import Changed, Wakeup
+from .wakeup import Changed
 
 __all__ = ["Courier"]
 
@@ -40,16 +41,6 @@ PROGRESS_INTERVAL = 0.1
 
 PROGRESS_BEFORE_RESULT = 1.0
 """Seconds that the last progress may hold up the result (promise H3)."""
-
-
-class _About(TypedDict):
-    """What an event about a result says of it."""
-
-    origin: str
-    lease_id: str
-    task_id: str | None
-    capability: str
-    seconds: float | None
 
 
 class _Job:
@@ -68,47 +59,6 @@ class _Job:
         self.place = 0
 
 
-class _Lane:
-    """Jobs that are ready, and the workers that share them; they start as they are needed."""
-
-    __slots__ = ("_carry", "_group", "_idle", "_most", "_ready", "_workers")
-
-    def __init__(self, carry: Callable[[_Job], Awaitable[None]], *, most: int) -> None:
-        self._carry = carry
-        self._most = most
-        self._ready: deque[_Job] = deque()
-        self._idle: list[Wakeup] = []
-        self._workers = 0
-        self._group: TaskGroup | None = None
-
-    def open(self, group: TaskGroup) -> None:
-        """Say where workers live. What came before is carried now."""
-        self._group = group
-        for _ in range(min(len(self._ready), self._most)):
-            self._start()
-
-    def push(self, job: _Job) -> None:
-        """Let the next free worker carry a job."""
-        self._ready.append(job)
-        if self._idle:
-            self._idle.pop().notify()
-        elif self._workers < self._most:
-            self._start()
-
-    def _start(self) -> None:
-        if self._group is not None:
-            self._workers += 1
-            self._group.start_soon(self._work)
-
-    async def _work(self) -> None:
-        wakeup = Wakeup()
-        while True:
-            while self._ready:
-                await self._carry(self._ready.popleft())
-            self._idle.append(wakeup)
-            await wakeup.wait()
-
-
 class Courier:
     """Carries outcomes and progress.
 
@@ -118,8 +68,9 @@ class Courier:
         recorder: what is worth it is in the journal before it is sent (promise L10).
         timing: back-off.
         clock: seconds, monotonic, the loop's.
-        emit: where events go.
-        on_room: called when a result has left, which may let a handler start.
+        alarms: the neuron's clock.
+        listeners: told of what became of each result.
+        on_room: called when a result has left, with the time; it may let a handler start.
         log: logger.
     """
 
@@ -131,8 +82,9 @@ class Courier:
         *,
         timing: Timing,
         clock: Callable[[], float],
-        emit: Callable[[Event], None],
-        on_room: Callable[[], None],
+        alarms: Alarms,
+        listeners: Listeners,
+        on_room: Callable[[float], None],
         log: logging.Logger,
     ) -> None:
         self._ledger = ledger
@@ -140,17 +92,17 @@ class Courier:
         self._recorder = recorder
         self._timing = timing
         self._clock = clock
-        self._emit = emit
+        self._listeners = listeners
         self._on_room = on_room
         self._log = log
-        self._result_lane = _Lane(self._deliver, most=RESULTS_AT_ONCE)
-        self._give_back_lane = _Lane(self._deliver, most=GIVE_BACKS_AT_ONCE)
-        self._progress_lane = _Lane(self._send_update, most=PROGRESS_AT_ONCE)
+        self._result_lane = Lane(self._deliver, name="neuron results", most=RESULTS_AT_ONCE)
+        self._give_back_lane = Lane(self._deliver, name="neuron give-backs", most=GIVE_BACKS_AT_ONCE)
+        self._progress_lane = Lane(self._send_update, name="neuron progress", most=PROGRESS_AT_ONCE)
         self._later: list[tuple[float, int, _Job]] = []
         self._count = itertools.count()
         self._results: dict[Lease, _Job] = {}
         self._updates: dict[Lease, _Job] = {}
-        self._timer = Wakeup()
+        self._alarm = alarms.add(self._move_what_is_due)
         self._changed = Changed()
 
     @property
@@ -164,23 +116,23 @@ class Courier:
 
     # Giving it work: synchronous, from anywhere in the loop's thread
 
-    def put(self, lease: Lease) -> None:
+    def put(self, lease: Lease, now: float) -> None:
         """Take over an outcome. One that is on its way already goes again, under its lease's newest id."""
         job = self._results.get(lease)
         if job is None:
             job = self._results[lease] = self._job(lease, due=lease.due, result=True)
-            self._schedule(job)
+            self._schedule(job, now)
         elif job.busy:
             job.again = True
         else:
-            self._send_anew(job)
+            self._send_anew(job, now)
 
     def put_progress(self, lease: Lease) -> None:
         """Take over that a lease has progress to send."""
         if lease in self._updates or not isinstance(lease.runtime, Run):
             return
         job = self._updates[lease] = self._job(lease, due=lease.runtime.progress_due, result=False)
-        self._schedule(job)
+        self._schedule(job, self._clock())
 
     def _job(self, lease: Lease, *, due: float, result: bool) -> _Job:
         return _Job(lease, Retries(self._timing.reconnect), due=due, result=result)
@@ -198,24 +150,24 @@ class Courier:
             else:
                 heapq.heappush(self._later, entry)
 
-    def _send_anew(self, job: _Job) -> None:
+    def _send_anew(self, job: _Job, now: float) -> None:
         job.retries.reset()
-        job.due = self._clock()
-        self._schedule(job)
+        job.due = now
+        self._schedule(job, now)
 
-    def _schedule(self, job: _Job) -> None:
-        if job.due <= self._clock():
+    def _schedule(self, job: _Job, now: float) -> None:
+        if job.due <= now:
             self._push_ready(job)
         else:
             job.place = next(self._count)
             heapq.heappush(self._later, (job.due, job.place, job))
-            self._timer.notify()
+            self._alarm.advance(job.due)
 
     def _push_ready(self, job: _Job) -> None:
         job.place = -1
         self._lane(job).push(job)
 
-    def _lane(self, job: _Job) -> _Lane:
+    def _lane(self, job: _Job) -> Lane[_Job]:
         if not job.result:
             return self._progress_lane
         never_ran = job.lease.started is None and isinstance(job.lease.outcome, GivenBack)
@@ -223,14 +175,11 @@ class Courier:
 
     # Doing it
 
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Carry until cancelled."""
-        async with anyio.create_task_group() as group:
-            self._result_lane.open(group)
-            self._give_back_lane.open(group)
-            self._progress_lane.open(group)
-            task_status.started()
-            await self._move_what_is_due()
+    def open(self, group: TaskGroup) -> None:
+        """Carry in tasks of this group, until it is cancelled."""
+        self._result_lane.open(group)
+        self._give_back_lane.open(group)
+        self._progress_lane.open(group)
 
     async def wait_sent(self) -> None:
         """Wait until every outcome that is here now is accepted, given up, or cannot go anywhere any more."""
@@ -238,14 +187,14 @@ class Courier:
             while lease in self._results and not job.is_stranded:
                 await self._changed.wait()
 
-    async def _move_what_is_due(self) -> None:
-        while True:
-            now = self._clock()
-            while self._later and self._later[0][0] <= now:
-                _, place, job = heapq.heappop(self._later)
-                if job.place == place:  # else it was put on its way by other means
-                    self._push_ready(job)
-            await self._timer.wait(until=self._later[0][0] if self._later else None)
+    def _move_what_is_due(self) -> None:
+        now = self._clock()
+        while self._later and self._later[0][0] <= now:
+            _, place, job = heapq.heappop(self._later)
+            if job.place == place:  # else it was put on its way by other means
+                self._push_ready(job)
+        if self._later:
+            self._alarm.advance(self._later[0][0])
 
     async def _deliver(self, job: _Job) -> None:
         lease = job.lease
@@ -289,8 +238,8 @@ class Courier:
         again, job.again = job.again, False
         if again:
             job.retries.reset()
-        delay = job.retries.fail(retry_after)
-        job.due = self._clock() + (0.0 if again else delay)
+        delay, now = job.retries.fail(retry_after), self._clock()
+        job.due = now + (0.0 if again else delay)
         if job.retries.is_telling:
             self._log.warning(
                 "result of lease %s not delivered (attempt %d): %s; next in %.1f s",
@@ -300,7 +249,7 @@ class Courier:
                 delay,
                 extra=self._named("result.not_delivered", job.lease, failures=job.retries.failures, delay=delay),
             )
-        self._schedule(job)
+        self._schedule(job, now)
 
     def _delivered(self, job: _Job, delivery_id: str, receipt: Receipt) -> None:
         lease, now = job.lease, self._clock()
@@ -308,35 +257,30 @@ class Courier:
         if lease.delivery.id != delivery_id or job.again:
             # A newer delivery of the task came meanwhile and wants the same answer (promise L3.5).
             job.again = False
-            self._send_anew(job)
+            self._send_anew(job, now)
             return
-        about = self._about(lease, now)
         if receipt.verdict is Verdict.ACCEPTED:
+            seconds = None if lease.finished is None else now - lease.finished
             self._ledger.accepted(lease, now)
-            self._emit(ResultAccepted(**about))
+            self._tell_of(lease, ResultAccepted, seconds=seconds)
         else:
             line = self._named("result.rejected", lease, verdict=receipt.verdict.name)
             self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason, extra=line)
-            self._emit(ResultRejected(**about, reason=receipt.reason))
+            seconds = None if lease.finished is None else now - lease.finished
+            self._tell_of(lease, ResultRejected, seconds=seconds, reason=receipt.reason)
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)
             elif self._ledger.refused(lease, receipt.reason, now):
                 self._recorder.record(lease)
-                self._send_anew(job)
+                self._send_anew(job, now)
                 return
         del self._results[lease]
         self._changed.notify()
-        self._on_room()
+        self._on_room(now)
 
-    def _about(self, lease: Lease, now: float) -> _About:
-        task = lease.delivery.task
-        return _About(
-            origin=self._brokers[lease.source].origin,
-            lease_id=lease.delivery.id,
-            task_id=task.task_id or None,
-            capability=task.capability,
-            seconds=None if lease.finished is None else now - lease.finished,
-        )
+    def _tell_of(self, lease: Lease, kind: Callable[..., Event], **fields: object) -> None:
+        origin, task_id = self._brokers[lease.source].origin, lease.delivery.task.task_id or None
+        self._listeners.tell_of(lease, kind, origin=origin, task_id=task_id, **fields)
 
     def _named(self, event: str, lease: Lease, **fields: object) -> dict[str, object]:
         return named(event, lease, origin=self._brokers[lease.source].origin, **fields)

@@ -10,13 +10,14 @@ told of none until its shield ends, one whose task group has a child like that w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 from typing import Any
 
 import anyio
 
 from .errors import HandlerCancelled
 
-__all__ = ["Driven"]
+__all__ = ["Driven", "is_cancelled_by_scope"]
 
 
 class Driven:
@@ -25,18 +26,30 @@ class Driven:
     Args:
         awaitable: what a handler returned.
         begin, end: called round each step.
+        on_stray: told of each cancellation that no scope has asked for; asyncio alone has such.
+        context: of context variables, in which each step runs.
 
     Attributes:
         let_go: set it, and the awaitable is closed instead of told of its next cancellation. Its task must be cancelled
             too.
     """
 
-    __slots__ = ("_awaitable", "_begin", "_end", "let_go")
+    __slots__ = ("_awaitable", "_begin", "_end", "_in_context", "_on_stray", "let_go")
 
-    def __init__(self, awaitable: Awaitable[Any], *, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        awaitable: Awaitable[Any],
+        *,
+        begin: Callable[[], None],
+        end: Callable[[], None],
+        on_stray: Callable[[], None],
+        context: Context | None = None,
+    ) -> None:
         self._awaitable = awaitable
         self._begin = begin
         self._end = end
+        self._on_stray = on_stray
+        self._in_context: Callable[..., Any] = _plainly if context is None else context.run
         self.let_go: bool = False
 
     def _closes(self, error: BaseException | None) -> bool:
@@ -51,11 +64,12 @@ class Driven:
         return getattr(error, "source", None) != "deadline"
 
     def __await__(self) -> Generator[Any, Any, Any]:
+        run = self._in_context
         steps = self._awaitable.__await__()
         is_closed = False
         try:
             self._begin()
-            trap = next(steps)
+            trap = run(next, steps)
             while True:
                 self._end()
                 try:
@@ -63,13 +77,15 @@ class Driven:
                 except BaseException as exc:  # noqa: ASYNC103 - what a handler raises is its outcome
                     # How asyncio hands over a cancellation.
                     is_closed = isinstance(exc, GeneratorExit)
+                    if isinstance(exc, anyio.get_cancelled_exc_class()) and not is_cancelled_by_scope():
+                        self._on_stray()
                     self._begin()
-                    trap = steps.throw(GeneratorExit() if self._closes(exc) else exc)
+                    trap = run(steps.throw, GeneratorExit() if self._closes(exc) else exc)
                 else:
                     # How trio does: as a value that raises when it is unwrapped inside.
                     closes = self._closes(getattr(value, "error", None))
                     self._begin()
-                    trap = steps.throw(GeneratorExit()) if closes else steps.send(value)
+                    trap = run(steps.throw, GeneratorExit()) if closes else run(steps.send, value)
         except StopIteration as end:
             return end.value
         except GeneratorExit as exc:
@@ -80,3 +96,12 @@ class Driven:
             raise RuntimeError("the handler raised GeneratorExit") from exc  # let through, it would end the neuron
         finally:
             self._end()
+
+
+def is_cancelled_by_scope() -> bool:
+    """Return whether a scope round the current task, as it stands now, is cancelled."""
+    return anyio.current_effective_deadline() == float("-inf")
+
+
+def _plainly(step: Callable[..., Any], *arguments: Any) -> Any:
+    return step(*arguments)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from . import events
 from .abc import Broker, Journal
+from .alarms import Alarms
 from .capability import Capability
 from .config import Limits, Timing
 from .context import LeaseContext, Wiring
@@ -25,28 +26,21 @@ from .delivery import Courier
 from .errors import NeuronError
 from .executor import Executor, Middleware, Run
 from .jsontext import NotJsonError
+from .lanes import Lane
 from .lease import Lease, State
 from .lease_log import LeaseLog
 from .ledger import Arrival, Ledger
+from .listeners import Listeners
 from .model import CancelReason, Delivery, Failed, GiveBack, GivenBack, Outcome, Task
 from .outcome import CancelledOut, Ending, input_failure, outcome_of
 from .recorder import Recorder
 from .schemas import InvalidSchema
 from .snapshot import CapabilityState, Snapshot, lease_state
 from .source import Source
-from .wakeup import Changed
+from .wakeup import Changed, Once
 from .watchdog import Watchdog
 
 __all__ = ["Engine"]
-
-
-class _About(TypedDict):
-    """What every event of a lease says."""
-
-    origin: str
-    lease_id: str
-    task_id: str
-    capability: str
 
 
 class Engine:
@@ -59,7 +53,7 @@ class Engine:
         timing, limits: as given to `open_neuron`.
         max_concurrency: handlers over all capabilities, or None.
         middleware: round every handler.
-        on_event: told every event; what it raises is logged.
+        listeners: told every event.
         log: logger.
     """
 
@@ -73,7 +67,7 @@ class Engine:
         limits: Limits,
         max_concurrency: int | None,
         middleware: Sequence[Middleware],
-        on_event: Callable[[events.Event], None],
+        listeners: Listeners,
         log: logging.Logger,
     ) -> None:
         self.neuron_id = neuron_id
@@ -82,54 +76,63 @@ class Engine:
         self.timing = timing
         self.limits = limits
         self.log = log
-        self._on_event = on_event
+        self.listeners = listeners
         offers = [capability.offer for capability in capabilities.values()]
         origins = [broker.origin for broker in brokers]
         self.recorder: Recorder = Recorder(log, origins=origins)
         forget = self.recorder.forget
         self.ledger: Ledger = Ledger(offers, limits=limits, max_concurrency=max_concurrency, on_over=forget)
+        self.alarms: Alarms = Alarms(self.clock)
         self.courier: Courier = Courier(
             self.ledger,
             brokers,
             self.recorder,
             timing=timing,
             clock=self.clock,
-            emit=on_event,
+            alarms=self.alarms,
+            listeners=listeners,
             on_room=self.start_ready,
             log=log,
         )
         self.deadlines: Deadlines = Deadlines(
             self.ledger,
             self.clock,
+            self.alarms,
             on_lost=self._lost,
             on_impatient=self._settled,
-            on_overdue=lambda lease: self._stop(lease, CancelReason.TIMEOUT),
+            on_overdue=self._stop,
         )
         self.sources: list[Source] = [Source(self, number, broker) for number, broker in enumerate(brokers)]
         self._tell: LeaseLog = LeaseLog(log, origins=origins)
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in capabilities}
         self.stopped = False
-        self.ended: anyio.Event = anyio.Event()
+        self.ended: Once = Once()
         self.fatal: NeuronError | None = None
         self._left_behind: list[Run] = []
-        watchdog = Watchdog(emit=on_event, log=log, origins=origins)
+        watchdog = Watchdog(emit=listeners.publish, log=log, origins=origins)
         self.executor: Executor = Executor(self.capabilities.values(), middleware=middleware, watchdog=watchdog)
         self._wiring: Wiring | None = None
-        self._work: TaskGroup | None = None
+        self.handlers: Lane[tuple[Lease, Run]] = Lane(self._run, name="neuron handler", exposed=True)
+        self._time: Callable[[], float] = anyio.current_time
         self.changed: Changed = Changed()
 
     def clock(self) -> float:
         """Return the loop's time in seconds, monotonic."""
-        return anyio.current_time()
+        return self._time()
 
     def emit(self, event: events.Event) -> None:
         """Show an event to whoever listens."""
-        self._on_event(event)
+        self.listeners.publish(event)
+
+    def _tell_of(self, lease: Lease, kind: Callable[..., events.Event], **fields: object) -> None:
+        self.listeners.tell_of(lease, kind, origin=self.sources[lease.source].origin, **fields)
 
     def attach(self, work: TaskGroup, wiring: Wiring) -> None:
         """Say where handlers run and what they share. Before the first delivery."""
-        self._work = work
+        self.handlers.open(work)
         self._wiring = wiring
+        # asyncio's loop tells its time itself; through anyio, each look is a search for the loop, too.
+        self._time = getattr(wiring.token.native_token, "time", anyio.current_time)
 
     def restore(self, journal: Journal) -> None:
         """Take a journal, and what an earlier process left in it (promise L10). Before the first delivery."""
@@ -163,43 +166,39 @@ class Engine:
             return "registered"
         return "connected" if all(source.connected or source.registered for source in self.sources) else "connecting"
 
-    def _about(self, lease: Lease) -> _About:
-        task = lease.delivery.task
-        origin = self.sources[lease.source].origin
-        return _About(origin=origin, lease_id=lease.delivery.id, task_id=task.task_id, capability=task.capability)
-
     # What comes in
 
     def deliver(self, source: int, delivery: Delivery) -> None:
         """Take a delivery through the book."""
-        arrival, lease = self.ledger.arrive(source, delivery, self.clock())
+        now = self.clock()
+        arrival, lease = self.ledger.arrive(source, delivery, now)
         if lease is None:
             return
         if arrival is Arrival.SETTLE:
-            self._settled(lease, admitted=False)
-            self.sources[source].lease_held()
+            self._settled(lease, now, admitted=False)
+            self.sources[source].lease_held(lease, now)
             return
         if arrival is Arrival.ADOPTED:
             self._tell.continued(lease)
             self.deadlines.watch(lease)
-            self.sources[source].lease_held()
+            self.sources[source].lease_held(lease, now)
             return
-        self.emit(events.LeaseAdmitted(**self._about(lease)))
+        self._tell_of(lease, events.LeaseAdmitted)
         if lease.outcome is None:  # nobody who listens has called it off
-            self._judge(lease, queued=arrival is Arrival.REPLACED)
+            self._judge(lease, now, queued=arrival is Arrival.REPLACED)
 
-    def _judge(self, lease: Lease, *, queued: bool) -> None:
+    def _judge(self, lease: Lease, now: float, *, queued: bool) -> None:
         """Validate an input before it waits (promise L1). It is decoded again if it has to wait: text is smaller."""
         task = lease.delivery.task
         try:
             value = self.capabilities[task.capability].read_input(task.input, lease.delivery.input_schema)
         except (Mismatch, InvalidSchema, NotJsonError) as exc:
-            self.finish(lease, input_failure(exc))
+            self.finish(lease, input_failure(exc), now)
             return
         if not queued:
             self.ledger.enqueue(lease)
         lease.runtime = value
-        self.start_ready()
+        self.start_ready(now)
         if not isinstance(lease.runtime, Run):
             lease.runtime = None
             if lease.state is State.QUEUED:
@@ -210,25 +209,27 @@ class Engine:
         if self.ledger.is_held(source, delivery_id):
             return
         task = Task(task_id="", workflow_id="", capability="", attempt=0, input=b"")
-        lease = self.ledger.refuse(source, Delivery(id=delivery_id, task=task), outcome, self.clock())
-        self._settled(lease, admitted=False)
+        now = self.clock()
+        lease = self.ledger.refuse(source, Delivery(id=delivery_id, task=task), outcome, now)
+        self._settled(lease, now, admitted=False)
 
     def cancel(self, source: int, delivery_id: str) -> None:
         """Take a cancel through the book (promise L4)."""
-        lease = self.ledger.cancel(source, delivery_id, self.clock())
+        now = self.clock()
+        lease = self.ledger.cancel(source, delivery_id, now)
         if lease is None:
             return
         if lease.is_running:
             lease.runtime.cancel()
         else:
-            self._settled(lease)
-            self.start_ready()
+            self._settled(lease, now)
+            self.start_ready(now)
 
     def grant(self, source: int, granted: Mapping[str, int | None]) -> None:
         """Apply what a broker granted (promise C11)."""
         for name in self.ledger.grant(source, granted):
             self._tell.not_granted(source, name)
-        self.start_ready()
+        self.start_ready(self.clock())
 
     def renewed(self) -> None:
         """Look again when the next lease runs out."""
@@ -243,14 +244,15 @@ class Engine:
         """Send, once, what an earlier process left for a broker (promise L10)."""
         for lease in self.recorder.pop_restored(source):
             if not self.courier.carries(lease):
-                self.courier.put(lease)
+                self.courier.put(lease, self.clock())
 
     def revoke(self, source: int, capability: str, reason: str) -> None:
         """Apply a revocation (promise C12)."""
         origin = self.sources[source].origin
         self._tell.revoked(source, capability, reason)
-        for lease in self.ledger.revoke(source, capability, self.clock()):
-            self._settled(lease)
+        now = self.clock()
+        for lease in self.ledger.revoke(source, capability, now):
+            self._settled(lease, now)
         if not self.ledger.offers(source):
             self._tell.nothing_left(source)
         self.emit(events.CapabilityRevoked(origin=origin, capability=capability, reason=reason))
@@ -270,24 +272,22 @@ class Engine:
         self.ledger.slots.pools[capability].resize(changed.offer)
         for source in self.sources:
             source.limit_changed(capability)
-        self.start_ready()
+        self.start_ready(self.clock())
 
     # Running
 
-    def start_ready(self) -> None:
+    def start_ready(self, now: float) -> None:
         """Start every handler that has a slot now."""
-        now = self.clock()
         while ready := self.ledger.start_ready(now):
             for lease in ready:
                 if lease.is_running:
                     self._start(lease, now)
                 else:
-                    self._settled(lease)
+                    self._settled(lease, now)
         self.changed.notify()
 
     def _start(self, lease: Lease, now: float) -> None:
         assert self._wiring is not None
-        assert self._work is not None
         task = lease.delivery.task
         capability = self.capabilities[task.capability]
         value, lease.runtime = lease.runtime, None
@@ -297,51 +297,52 @@ class Engine:
             except (Mismatch, InvalidSchema, NotJsonError) as exc:
                 # A check of the type's own may say no on the second look. `start_ready` fills the slot again.
                 self.ledger.finish(lease, input_failure(exc), now)
-                self._settled(lease)
+                self._settled(lease, now)
                 return
         run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value, executor=self.executor)
         if capability.terms.timeout is not None:
             lease.deadline = now + capability.terms.timeout
-        self.emit(events.LeaseStarted(**self._about(lease), attempt=task.attempt))
+        self._tell_of(lease, events.LeaseStarted, attempt=task.attempt)
         self.deadlines.watch(lease)
-        self.sources[lease.source].lease_held()
-        self._work.start_soon(self._run, lease, run, name=f"lease {lease.delivery.id}")
+        self.sources[lease.source].lease_held(lease, now)
+        self.handlers.push((lease, run))
 
-    async def _run(self, lease: Lease, run: Run) -> None:
+    async def _run(self, job: tuple[Lease, Run]) -> bool:
+        lease, run = job
         try:
             ending = await run.execute()
         except BaseException:
             # Something breaks that ends the whole neuron: nothing starts any more, and what was cut goes back.
             self.close()
             if lease.is_running:
-                self.finish(lease, GivenBack.because(GiveBack.SHUTDOWN))
+                self.finish(lease, GivenBack.because(GiveBack.SHUTDOWN), self.clock())
             raise
         if lease.is_running:
             self._ended(lease, run, ending)
+        return run.is_spent
 
     def _ended(self, lease: Lease, run: Run, ending: Ending) -> None:
         verdict, limit = run.context.verdict, self.limits.output_bytes
         outcome = outcome_of(ending, lease, run.capability, verdict=verdict, output_bytes=limit)
-        self.finish(lease, outcome)
+        self.finish(lease, outcome, self.clock())
 
-    def finish(self, lease: Lease, outcome: Outcome) -> None:
+    def finish(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Settle a lease and let the next one start."""
-        self.ledger.finish(lease, outcome, self.clock())
-        self._settled(lease)
-        self.start_ready()
+        self.ledger.finish(lease, outcome, now)
+        self._settled(lease, now)
+        self.start_ready(now)
 
-    def _settled(self, lease: Lease, *, admitted: bool = True) -> None:
-        task, outcome, finished = lease.delivery.task, lease.outcome, lease.finished
+    def _settled(self, lease: Lease, now: float, *, admitted: bool = True) -> None:
+        outcome, capability = lease.outcome, lease.delivery.task.capability
         assert outcome is not None
-        assert finished is not None
-        if task.capability in self.counts:
-            self.counts[task.capability][type(outcome).__name__] += 1
+        if capability in self.counts:
+            self.counts[capability][type(outcome).__name__] += 1
         if admitted:
-            seconds = None if lease.started is None else finished - lease.started
-            self.emit(events.LeaseSettled(**self._about(lease), outcome=outcome, seconds=seconds))
+            seconds = None if lease.started is None else now - lease.started
+            self._tell_of(lease, events.LeaseSettled, outcome=outcome, seconds=seconds)
         self._tell.settled(lease)
         self.recorder.record(lease)
-        self.courier.put(lease)
+        self.courier.put(lease, now)
 
     # The end
 
@@ -358,8 +359,9 @@ class Engine:
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """Send what `close` returned."""
+        now = self.clock()
         for lease in leases:
-            self._settled(lease)
+            self._settled(lease, now)
 
     def stop_all(self, reason: CancelReason) -> None:
         """Cancel every running handler."""
@@ -392,6 +394,6 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         task = lease.delivery.task
         self._tell.lost(lease)
-        self.emit(events.LeaseLost(**self._about(lease)))
+        self._tell_of(lease, events.LeaseLost)
         if self.capabilities[task.capability].terms.on_lease_lost == "cancel":
             self._stop(lease, CancelReason.LEASE_LOST)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any, TypeAlias
 
 import anyio
-import anyio.lowlevel
 from anyio import CancelScope
 
 from .capability import Capability
 from .context import LeaseContext
-from .driven import Driven
+from .driven import Driven, is_cancelled_by_scope
 from .lease import Lease
 from .outcome import CancelledOut, Ending, Raised, Returned
 from .processes import Processes
@@ -43,12 +42,13 @@ class Executor:
 
     Attributes:
         processes: to be closed after the last run.
+        variables: the context variables that every run begins with: those round the neuron's block.
 
     Raises:
         TypeError: the handler of a capability that runs in a process cannot be found from there.
     """
 
-    __slots__ = ("middleware", "processes", "threads", "watchdog")
+    __slots__ = ("middleware", "processes", "threads", "variables", "watchdog")
 
     def __init__(
         self,
@@ -60,8 +60,9 @@ class Executor:
         self.middleware: Sequence[Middleware] = middleware
         self.watchdog: Watchdog = watchdog
         self.processes: Processes = Processes(capabilities)
+        self.variables: Context = copy_context()
         # Slots limit how many handlers run; the loop's default of 40 threads would starve them.
-        self.threads: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
+        self.threads: anyio.CapacityLimiter | None = None  # made with the first thread
 
 
 class Run:
@@ -75,6 +76,8 @@ class Run:
         executor: how and where.
 
     Attributes:
+        is_spent: the handler's task was cancelled though no scope asked for it; asyncio may keep count of that in the
+            task, and another handler had better have a task of its own.
         progress_lock: held while an update of this lease is on its way, so that they keep their order.
         progress_due: when the next update may go out, in the neuron's clock.
     """
@@ -88,6 +91,7 @@ class Run:
         "_thread",
         "capability",
         "context",
+        "is_spent",
         "lease",
         "progress_due",
         "progress_lock",
@@ -107,6 +111,7 @@ class Run:
         self.capability: Capability[..., Any] = capability
         self.context: LeaseContext = context
         self.value: Any = value
+        self.is_spent: bool = False
         self.progress_lock: anyio.Lock | None = None
         self.progress_due: float = float("-inf")
         self._executor = executor
@@ -148,22 +153,32 @@ class Run:
             if group.subgroup((KeyboardInterrupt, SystemExit)) is not None:
                 raise
             ending = Raised(group)
+        except anyio.get_cancelled_exc_class():  # noqa: ASYNC103 - only that of a scope may pass
+            # asyncio folds a cancellation past all scopes into our scope's own, which then lets both pass.
+            if is_cancelled_by_scope():
+                raise
+            self._note_stray()
         finally:
             self._has_ended = True
-        await _take_stray_cancellation()
         return ending
 
     async def _guarded(self) -> Ending:
-        steps = self._step(0)
+        executor = self._executor
+        # A copy: what a handler sets must not be seen by the next one in the same task.
+        variables = executor.variables.copy()
         try:
-            if self._executor.middleware:
-                return Returned(await Driven(steps, begin=self._begin_step, end=self._executor.watchdog.end))
-            return Returned(await steps)
+            if self.capability.terms.runs == "loop" and not executor.middleware:
+                return Returned(await self._call(variables))
+            steps = self._step(0)
+            begin, end = self._begin_step, executor.watchdog.end
+            driven = Driven(steps, begin=begin, end=end, on_stray=self._note_stray, context=variables)
+            return Returned(await driven)
         except anyio.get_cancelled_exc_class():  # noqa: ASYNC103 - what a handler raises is its outcome
             # To asyncio, a cancellation that the handler picked up elsewhere (it awaited a task that somebody
             # cancelled) looks like the neuron's own. Only one that a scope around us asked for may pass.
-            if self._scope.cancel_called or anyio.current_effective_deadline() == float("-inf"):
+            if self._scope.cancel_called or is_cancelled_by_scope():
                 raise
+            self._note_stray()
             return CancelledOut()  # noqa: ASYNC104 - an outcome, not a cancellation
         except BaseException as exc:
             # Whatever a handler raises is its outcome, but for what ends the program or closes this coroutine, and a
@@ -191,38 +206,43 @@ class Run:
         capability, executor = self.capability, self._executor
         if capability.terms.runs == "process":
             return await executor.processes.run(capability.function, self.value)
-        arguments = (self.value, self.context) if capability.takes_context else (self.value,)
-        # Where there is middleware, its steps are watched, and with them those of the handler.
-        begin, end = (_nothing, _nothing) if executor.middleware else (self._begin_step, executor.watchdog.end)
         if capability.terms.runs == "loop":
-            begin()
-            try:
-                result = capability.function(*arguments)
-            finally:
-                end()
-        else:
-            tell = self.context.tell_thread
-            tell(to_stop=False)
-            self._thread = ThreadCall(capability.function, arguments, on_cut=lambda: tell(to_stop=True))
-            result = await self._thread.run(executor.threads)
+            return await self._call(None)
+        tell = self.context.tell_thread
+        tell(to_stop=False)
+        self._thread = ThreadCall(capability.function, self._arguments, on_cut=lambda: tell(to_stop=True))
+        if executor.threads is None:
+            executor.threads = anyio.CapacityLimiter(math.inf)
+        return await self._awaited(await self._thread.run(executor.threads), None)
+
+    async def _call(self, variables: Context | None) -> Any:
+        """Call the function in the loop: in a context of variables, and watched, or (None) as a step of what is."""
+        if variables is None:
+            return await self._awaited(self.capability.function(*self._arguments), None)
+        self._begin_step()
+        try:
+            result = variables.run(self.capability.function, *self._arguments)
+        finally:
+            self._executor.watchdog.end()
+        return await self._awaited(result, variables)
+
+    async def _awaited(self, result: Any, variables: Context | None) -> Any:
         if not inspect.isawaitable(result):
             return result
-        self._driven = Driven(result, begin=begin, end=end)
+        # Where there are no variables, a `Driven` round all of this watches the steps.
+        begin, end = (_nothing, _nothing) if variables is None else (self._begin_step, self._executor.watchdog.end)
+        self._driven = Driven(result, begin=begin, end=end, on_stray=self._note_stray, context=variables)
         return await self._driven
+
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.value, self.context) if self.capability.takes_context else (self.value,)
+
+    def _note_stray(self) -> None:
+        self.is_spent = True
 
     def _begin_step(self) -> None:
         self._executor.watchdog.begin(self.lease)
-
-
-async def _take_stray_cancellation() -> None:
-    """Take what somebody has cancelled this task with, past its scopes, and too late for the handler to notice.
-
-    asyncio hands it to the task's next `await`. Were there none, the task would count as cancelled, and anyio's task
-    group ends with such a task (promise L11.5).
-    """
-    if anyio.get_current_task().has_pending_cancellation() and anyio.current_effective_deadline() != float("-inf"):
-        with suppress(anyio.get_cancelled_exc_class()):
-            await anyio.lowlevel.checkpoint()
 
 
 def _nothing() -> None:

@@ -46,10 +46,11 @@ class Holdings:
             if lease.is_running or not _too_long_undelivered(lease, now)
         ]
 
-    def shortest(self, source: int) -> float | None:
+    def shortest(self, source: int, now: float) -> float | None:
         """Return the shortest lease time, in seconds, among what a heartbeat would list now."""
         held = self._by_source.get(source, {}).values()
-        return min((lease.delivery.time_left for lease in held if lease.delivery.time_left), default=None)
+        times = ((lease.delivery.time_left, lease) for lease in held)
+        return min((time for time, lease in times if time and not _too_long_undelivered(lease, now)), default=None)
 
     def renew(self, source: int, delivery_ids: Iterable[str], sent_at: float) -> None:
         """Note that a heartbeat with these ids, sent at `sent_at`, was accepted (promise L6)."""

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
-__all__ = ["REMEDY", "Part", "is_pydantic", "objection", "parts_of", "unhashable"]
+__all__ = ["MAPPINGS", "REMEDY", "Part", "is_pydantic", "objection", "parts_of", "unhashable"]
 
 
 class Part(NamedTuple):

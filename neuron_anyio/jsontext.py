@@ -16,6 +16,11 @@ import msgspec
 
 __all__ = ["NotJsonError", "read_json", "write_json"]
 
+_SAFE = frozenset({str, int, bool, bytes, type(None)})
+"""Types that are written as they are: most of what there is, and told from others at once."""
+
+_COLLECTIONS = (list, tuple, set, frozenset)
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
@@ -67,21 +72,21 @@ def _refuse_silent_changes(value: Any) -> None:
     pending: list[Any] = [value]
     while pending:
         item = pending.pop()
-        if item is None or isinstance(item, str | int | bytes):
-            continue
-        if isinstance(item, float):
+        if isinstance(item, dict):
+            pending += [each for each in _values(item) if type(each) not in _SAFE]
+        elif isinstance(item, _COLLECTIONS):
+            pending += [each for each in _items(item) if type(each) not in _SAFE]
+        elif isinstance(item, float):
             if not math.isfinite(item):
                 raise NotJsonError("a number is NaN or infinite; use None or a string instead")
-        elif isinstance(item, dict):
-            pending.extend(_values(item))
-        elif isinstance(item, list | tuple | set | frozenset):
-            pending.extend(_items(item))
+        elif isinstance(item, str | int | bytes):
+            continue
         elif isinstance(item, enum.Enum):
             pending.append(item.value)
         elif isinstance(item, msgspec.Raw):
             read_json(bytes(item))
         else:
-            pending.extend(getattr(item, name, None) for name in _members(item.__class__))
+            pending += [getattr(item, name, None) for name in _members(item.__class__)]
 
 
 def _items(collection: Any) -> Iterable[Any]:

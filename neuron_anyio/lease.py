@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -39,6 +39,9 @@ class State(enum.Enum):
     KEPT = "its lease is gone, its result waits for the task to come again"
     SETTLED = "over"
 
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # a member is the only one of its kind; `Enum` hashes its name, in Python
+
 
 class Step(enum.Enum):
     """What can happen to a lease."""
@@ -51,6 +54,9 @@ class Step(enum.Enum):
     LOSE = "lose"
     REVIVE = "revive"
     FORGET = "forget"
+
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # as above
 
 
 TRANSITIONS: dict[State, dict[Step, State]] = {
@@ -179,10 +185,9 @@ class Lease:
 
 def fingerprint(source: int, task: Task) -> bytes:
     """Return 16 bytes that identify a task of one broker: its ids, capability, user and input (promise L3.3)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (str(source), task.task_id, task.workflow_id, task.capability, task.on_behalf_of or ""):
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(encoded) + encoded)
-    digest.update(b"\1" if task.on_behalf_of is not None else b"\0")
+    user = task.on_behalf_of
+    lengths = f"{len(task.task_id)}:{len(task.workflow_id)}:{len(task.capability)}:{-1 if user is None else len(user)}"
+    head = f"{source}:{lengths}:{task.task_id}{task.workflow_id}{task.capability}{user or ''}"
+    digest = hashlib.sha256(head.encode("utf-8", "surrogatepass"))
     digest.update(task.input)
-    return digest.digest()
+    return digest.digest()[:16]

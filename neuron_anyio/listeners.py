@@ -9,6 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .events import Event
+from .lease import Lease
 from .logs import named
 
 __all__ = ["Listeners"]
@@ -29,6 +30,18 @@ class Listeners:
         self._log = log
         self._closed = False
         self._streams: dict[MemoryObjectSendStream[Event], int] = {}  # with how many events each has missed in a row
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens; else an event need not be made."""
+        return self._on_event is not None or bool(self._streams)
+
+    def tell_of(self, lease: Lease, kind: Callable[..., Event], *, origin: str, **fields: object) -> None:
+        """Show an event of a lease. It is made only where somebody listens."""
+        if self.is_heard:
+            task = lease.delivery.task
+            about = {"lease_id": lease.delivery.id, "task_id": task.task_id, "capability": task.capability}
+            self.publish(kind(origin=origin, **(about | fields)))
 
     def publish(self, event: Event) -> None:
         """Show an event to all who listen."""

@@ -45,7 +45,8 @@ class Memory:
 
     def note_settled(self, key: Key, outcome: Outcome | None, now: float) -> None:
         """Remember a lease that is over, and what was accepted for it."""
-        self._drop(key)
+        if key in self._settled:
+            self._drop(key)
         self._settled[key] = now
         if outcome is not None:
             self._results[key] = outcome

@@ -124,14 +124,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     data: bytes | None = None
 
-    def merged(self, newer: Progress) -> Progress:
-        """Return this with the members of `newer` laid over it (promise H3)."""
-        return Progress(
-            percent=self.percent if newer.percent is None else newer.percent,
-            message=self.message if newer.message is None else newer.message,
-            data=self.data if newer.data is None else newer.data,
-        )
-
     def __repr__(self) -> str:
         return f"Progress(percent={self.percent!r})"
 

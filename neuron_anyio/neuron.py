@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
 
@@ -110,7 +110,7 @@ class Neuron:
     def resume(self) -> None:
         """Start handlers again."""
         self._engine.ledger.slots.paused = False
-        self._engine.start_ready()
+        self._engine.start_ready(self._engine.clock())
 
     def __repr__(self) -> str:
         return f"<Neuron {self.neuron_id!r}>"
@@ -143,13 +143,16 @@ class Opening(anyio.AsyncContextManagerMixin):
     async def __asynccontextmanager__(self) -> AsyncGenerator[Neuron]:
         if self._engine.stopped:
             raise RuntimeError("this neuron has ended; call open_neuron again for another")
-        async with AsyncExitStack() as stack:
-            stack.callback(self._listeners.close)
-            if self._telemetry is not None:
-                await stack.enter_async_context(self._telemetry.watching(self.neuron))
-            state = None if self._lifespan is None else await stack.enter_async_context(self._lifespan())
-            async with Supervisor(self._engine, self.neuron, state, journal=self._journal).running():
+        watching = nullcontext() if self._telemetry is None else self._telemetry.watching(self.neuron)
+        try:
+            async with (
+                watching,
+                nullcontext() if self._lifespan is None else self._lifespan() as state,
+                Supervisor(self._engine, self.neuron, state, journal=self._journal).running(),
+            ):
                 yield self.neuron
+        finally:
+            self._listeners.close()
 
 
 class NeuronOptions(TypedDict, total=False):
@@ -231,7 +234,7 @@ def open_neuron(
         limits=limits,
         max_concurrency=checked_concurrency(max_concurrency),
         middleware=tuple(middleware),
-        on_event=listeners.publish,
+        listeners=listeners,
         log=log,
     )
     if spans is not None:

@@ -18,10 +18,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
-import fastjsonschema
-import jsonschema_rs
 import msgspec
 
 from .schema_budget import Cost
@@ -31,6 +29,9 @@ from .schema_refs import Document, Schema, dialect_of, subschemas
 from .schema_report import InvalidSchema, Violation, limit_violation, quote, report, unlocated_violation
 from .schema_subset import is_plain
 from .schema_unique import UniqueItems
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 __all__ = ["InvalidSchema", "SchemaCache", "Validator", "Violation", "registered_validator", "wire_validator"]
 
@@ -163,7 +164,6 @@ _from_wire: Final = SchemaCache()
 class _Draft(msgspec.Struct, frozen=True):
     number: int
     dialect: str
-    compile: Callable[..., jsonschema_rs.Validator]
     id_keyword: str = "$id"
 
     @property
@@ -172,12 +172,12 @@ class _Draft(msgspec.Struct, frozen=True):
 
 
 _OLDER: Final = (
-    _Draft(4, "json-schema.org/draft-04/schema", jsonschema_rs.Draft4Validator, "id"),
-    _Draft(6, "json-schema.org/draft-06/schema", jsonschema_rs.Draft6Validator),
-    _Draft(7, "json-schema.org/draft-07/schema", jsonschema_rs.Draft7Validator),
-    _Draft(2019, "json-schema.org/draft/2019-09/schema", jsonschema_rs.Draft201909Validator),
+    _Draft(4, "json-schema.org/draft-04/schema", "id"),
+    _Draft(6, "json-schema.org/draft-06/schema"),
+    _Draft(7, "json-schema.org/draft-07/schema"),
+    _Draft(2019, "json-schema.org/draft/2019-09/schema"),
 )
-_NEWEST: Final = _Draft(2020, "json-schema.org/draft/2020-12/schema", jsonschema_rs.Draft202012Validator)
+_NEWEST: Final = _Draft(2020, "json-schema.org/draft/2020-12/schema")
 _DRAFTS: Final = {draft.dialect: draft for draft in (*_OLDER, _NEWEST)}
 _EXTENSIBLE: Final = frozenset(draft.dialect for draft in _DRAFTS.values() if not draft.is_old)
 """Drafts that know vocabularies."""
@@ -239,6 +239,8 @@ class _Judge:
 
     def _explained(self, instance: Any) -> Violation:
         """Say where the value breaks the schema, if finding that out is not dear."""
+        import jsonschema_rs  # noqa: PLC0415 - there already, the validator is of it
+
         if self._is_explainable(instance):
             try:
                 self._validator.validate(instance)
@@ -266,6 +268,8 @@ class _Generated:
     __slots__ = ("_accept", "_judge")
 
     def __init__(self, root: Schema, judge: _Judge) -> None:
+        import fastjsonschema  # noqa: PLC0415 - brings urllib.request along; many a neuron registers no schema
+
         self._judge = judge
         self._accept: Callable[[Any], Any] = fastjsonschema.compile(
             msgspec.json.decode(msgspec.json.encode(root)),  # a copy: the generator rewrites references in place
@@ -288,6 +292,8 @@ def _refuse(uri: str) -> NoReturn:
 
 
 def _compile(text: bytes) -> tuple[_Judge, Schema | bool]:
+    import jsonschema_rs  # noqa: PLC0415 - at the first schema: a neuron that starts has none yet
+
     try:
         root = _read(text)
         draft = _draft(root)
@@ -296,7 +302,7 @@ def _compile(text: bytes) -> tuple[_Judge, Schema | bool]:
             document = Document(root, id_keyword=draft.id_keyword, is_old=draft.is_old, dialect=draft.dialect)
             _check_unique_items(document)
             cost = cost_of(document)
-        validator = draft.compile(
+        validator = _engine(draft.number)(
             root,
             validate_formats=False,
             offline=True,
@@ -310,6 +316,18 @@ def _compile(text: bytes) -> tuple[_Judge, Schema | bool]:
     except Exception as exc:
         raise InvalidSchema(f"it cannot be compiled ({type(exc).__name__})") from exc
     return _Judge(validator, cost, len(text)), root
+
+
+def _engine(draft: int) -> Callable[..., jsonschema_rs.Validator]:
+    import jsonschema_rs  # noqa: PLC0415 - as above
+
+    return {
+        4: jsonschema_rs.Draft4Validator,
+        6: jsonschema_rs.Draft6Validator,
+        7: jsonschema_rs.Draft7Validator,
+        2019: jsonschema_rs.Draft201909Validator,
+        2020: jsonschema_rs.Draft202012Validator,
+    }[draft]
 
 
 def _read(text: bytes) -> Schema | bool:

@@ -37,7 +37,7 @@ class Pool:
         self.limit: int = offer.concurrency
         self.running: int = 0
         self.queued: int = 0
-        self._queue: deque[Lease] = deque()
+        self._queue: deque[Lease] | None = None  # made with the first lease: an empty one takes 700 bytes
         self._caps: dict[int, int] = {}
 
     @property
@@ -66,13 +66,15 @@ class Pool:
 
     def push(self, lease: Lease) -> None:
         """Queue a lease behind all others."""
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(lease)
         self.queued += 1
 
     def leave(self) -> None:
         """Count one less that waits. Those that left from the middle are swept out when they are more than half."""
         self.queued -= 1
-        if len(self._queue) > 2 * self.queued + SLACK:
+        if self._queue is not None and len(self._queue) > 2 * self.queued + SLACK:
             self._queue = deque(self.waiting())
 
     def head(self) -> Lease | None:
@@ -85,7 +87,7 @@ class Pool:
 
     def waiting(self) -> list[Lease]:
         """Return what waits, oldest first."""
-        return [lease for lease in self._queue if lease.state is State.QUEUED]
+        return [lease for lease in self._queue or () if lease.state is State.QUEUED]
 
 
 class Slots:
@@ -139,10 +141,15 @@ class Slots:
 
     def next(self) -> Lease | None:
         """Return the lease that may start now, oldest first among the capabilities with a free slot."""
-        if self._room() <= 0:
+        if not self._room():
             return None
-        heads = [head for pool in self._pools.values() if pool.free and (head := pool.head()) is not None]
-        return min(heads, key=lambda lease: lease.sequence, default=None)
+        oldest: Lease | None = None
+        for pool in self._pools.values():
+            if pool.queued and pool.running < pool.limit:
+                head = pool.head()
+                if head is not None and (oldest is None or head.sequence < oldest.sequence):
+                    oldest = head
+        return oldest
 
     def take(self, lease: Lease) -> None:
         """Give a slot to a lease that waited."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Protocol
 
 import anyio
 from anyio import CancelScope
+from anyio.abc import TaskGroup
 
 from . import events
 from .abc import Broker
+from .alarms import Alarms
 from .config import Timing
 from .errors import TransportError
+from .lease import Lease
 from .ledger import Ledger
 from .logs import named
 from .model import Delivery, Failed, GivenBack, Offer
@@ -37,6 +43,7 @@ class Desk(Protocol):
     timing: Timing
     log: logging.Logger
     changed: Changed
+    alarms: Alarms
 
     def clock(self) -> float:
         """Return the loop's time in seconds."""
@@ -76,7 +83,7 @@ class Desk(Protocol):
 
 
 class Source:
-    """The `Intake` of one broker, and the two tasks that speak to it: heartbeats and changed limits.
+    """The `Intake` of one broker, and what speaks to it: heartbeats and changed limits.
 
     Args:
         desk: where what comes in is taken.
@@ -102,10 +109,14 @@ class Source:
         self._desk = desk
         self._number = number
         self._broker = broker
-        self._heartbeat = Wakeup()
-        self._announcing = Wakeup()
+        self._heartbeat = desk.alarms.add(self._beat_soon)
+        self._group: TaskGroup | None = None
+        self._variables: Context = copy_context()
+        self._announcing: Wakeup | None = None
         self._to_announce: dict[str, None] = {}
+        self._is_beating = False
         self._beating: CancelScope | None = None
+        self._wanted = math.inf
 
     # What the broker may call
 
@@ -164,43 +175,62 @@ class Source:
         elif isinstance(event, events.Registered):
             self.registered = self.alive = True
             self._desk.reconnected(self._number)
-            self._heartbeat.notify()
+            self._hasten(self._desk.clock() + self._shortest_period())
         self._desk.emit(event)
 
     # What the engine calls
 
-    def lease_held(self) -> None:
+    def lease_held(self, lease: Lease, now: float) -> None:
         """Note that a lease may be held now, or a newer one of its task, which may want heartbeats earlier."""
-        if self._beating is not None:
-            self._beating.deadline = min(self._beating.deadline, self._desk.clock() + self._heartbeat_period())
-        self._heartbeat.notify()
+        self._hasten(now + self._period(lease.delivery.time_left))
 
     def limit_changed(self, capability: str) -> None:
         """Note that the broker has to be told of a limit."""
         self._to_announce[capability] = None
-        self._announcing.notify()
+        if self._announcing is not None:
+            self._announcing.notify()
+        elif self._group is not None:
+            self._announcing = Wakeup()
+            announce = partial(self._announce_changes, self._announcing)
+            # Not in the variables of the handler that may have changed the limit.
+            self._variables.copy().run(partial(self._group.start_soon, announce, name="neuron updates"))
 
-    async def keep_alive(self) -> None:
-        """Send heartbeats for ever (promise H1)."""
-        desk = self._desk
-        due = desk.clock() + desk.timing.heartbeat
-        while True:
-            period = self._heartbeat_period()
-            due = min(due, desk.clock() + period)
-            # Not when it is due: leases that start without a pause would put it off for ever.
-            if desk.clock() < due and await self._heartbeat.wait(until=due):
-                continue
-            due = desk.clock() + period
-            await self._beat(period)
+    def open(self, group: TaskGroup) -> None:
+        """Speak to the broker in tasks of this group, until it is cancelled: heartbeats begin (promise H1)."""
+        self._group = group
+        self._heartbeat.set(self._desk.clock() + self._shortest_period())
+        for capability in list(self._to_announce):
+            self.limit_changed(capability)
 
-    def _heartbeat_period(self) -> float:
-        shortest = self._desk.ledger.held.shortest(self._number)
+    def close(self) -> None:
+        """Begin nothing any more: the group is over."""
+        self._group = None
+
+    def _hasten(self, wanted: float) -> None:
+        """Let the next heartbeat come by then; the one that is under way must not hold it up."""
+        if not self._is_beating:
+            self._heartbeat.advance(wanted)
+            return
+        self._wanted = min(self._wanted, wanted)
+        if self._beating is not None:
+            self._beating.deadline = min(self._beating.deadline, wanted)
+
+    def _beat_soon(self) -> None:
+        if self._group is not None:
+            self._is_beating = True
+            self._group.start_soon(self._beat, name="neuron heartbeat")
+
+    def _shortest_period(self) -> float:
+        return self._period(self._desk.ledger.held.shortest(self._number, self._desk.clock()))
+
+    def _period(self, lease_time: float | None) -> float:
+        """Return the seconds between two heartbeats that the shortest lease time wants."""
         interval = self._desk.timing.heartbeat
-        return interval if shortest is None else min(interval, max(SHORTEST, shortest / HEARTBEATS_PER_LEASE))
+        return min(interval, max(SHORTEST, lease_time / HEARTBEATS_PER_LEASE)) if lease_time else interval
 
-    async def _beat(self, period: float) -> None:
+    async def _beat(self) -> None:
         desk = self._desk
-        sent_at = desk.clock()
+        sent_at, period = desk.clock(), self._shortest_period()
         held = desk.ledger.held.listed(self._number, sent_at)
         taken = False
         try:
@@ -217,18 +247,17 @@ class Source:
                 "heartbeat to %s failed", self.origin, extra=named("heartbeat.broken", origin=self.origin)
             )
         finally:
-            self._beating = None
+            self._is_beating, self._beating = False, None
+            wanted, self._wanted = self._wanted, math.inf
+            self._heartbeat.set(min(sent_at + period, wanted, desk.clock() + self._shortest_period()))
         self._renews = self._renews or taken
         self.alive = self.registered and (taken or not self._renews)
 
-    async def announce_changes(self) -> None:
+    async def _announce_changes(self, announcing: Wakeup) -> None:
         """Tell the broker of changed limits, each until it is accepted or has changed again (promise L5)."""
         desk = self._desk
         retries = Retries(desk.timing.reconnect)
-        while True:
-            if not self._to_announce:
-                await self._announcing.wait()
-                continue
+        while self._to_announce:
             capability = next(iter(self._to_announce))
             del self._to_announce[capability]
             pool = desk.ledger.slots.pools[capability]
@@ -251,4 +280,5 @@ class Source:
                 retries.reset()
                 continue
             self._to_announce.setdefault(capability)
-            await self._announcing.wait(until=desk.clock() + delay)
+            await announcing.wait(until=desk.clock() + delay)
+        self._announcing = None

@@ -3,28 +3,29 @@
     caller's task                          the neuron's own task, shielded
     -------------                          -------------------------------
     lifespan                               brokers              last words still have a wire
-      task group ------- starts -------->    io group           intake, heartbeats, delivery, clock
-        the body                               work group       one task per running lease
+      task group ------- starts -------->    task group         handlers, delivery, heartbeats
+        the body                               intake           of further brokers in tasks of their own
+        the clock
         leaves: asks to drain  --------->      drains, ends
 
 The neuron's task is shielded because the last words of a cancelled neuron need a wire for two more seconds (promise
-D3). What tells it of the caller's cancellation is the sentinel, a task that does nothing but be cancelled.
+D3). What tells it of the caller's cancellation is the clock, which runs beside it and goes on in the shield then.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 from anyio import CancelScope, create_task_group
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import current_token
 
-from .abc import Broker, Journal
+from .abc import Journal
 from .context import NeuronHandle, Wiring
 from .drain import LAST_WORDS, drain, flush, stop_now
 from .engine import Engine
@@ -32,6 +33,7 @@ from .errors import NeuronError
 from .groups import add_context, leaves
 from .logs import named
 from .taskgroups import body_task_group
+from .wakeup import Once
 
 __all__ = ["Stop", "Supervisor"]
 
@@ -65,12 +67,12 @@ class Supervisor:
         self._state = state
         self._journal = journal
         self._stop = Stop.NOT
-        self._ready = anyio.Event()
-        self._stopping = anyio.Event()
+        self._ready = Once()
         self._waiting_for = len(engine.brokers)
         self._body = CancelScope()
-        self._sentinel = CancelScope()
-        self._patience = CancelScope()
+        self._patience: CancelScope | None = None
+        self._group: TaskGroup | None = None
+        self._is_cut = False
         self._intake: list[CancelScope] = []
 
     @asynccontextmanager
@@ -79,7 +81,7 @@ class Supervisor:
         try:
             async with body_task_group() as group:
                 group.start_soon(self._live, name="neuron")
-                group.start_soon(self._watch_for_cancellation, name="neuron sentinel")
+                group.start_soon(self._watch, name="neuron clock")
                 try:
                     with self._body:
                         await self._ready.wait()
@@ -99,9 +101,10 @@ class Supervisor:
     def request(self, stop: Stop) -> None:
         """Ask the neuron to end, this urgently."""
         if stop > self._stop:
+            if self._stop is Stop.NOT and self._group is not None:
+                self._group.start_soon(self._end, name="neuron end")
             self._stop = stop
-            self._stopping.set()
-            if stop is Stop.NOW:
+            if stop is Stop.NOW and self._patience is not None:
                 self._patience.cancel()
 
     def _fail(self, error: NeuronError) -> None:
@@ -113,38 +116,59 @@ class Supervisor:
         self._body.cancel()
         self.request(Stop.DRAIN)
 
-    async def _watch_for_cancellation(self) -> None:
-        with self._sentinel:
-            try:
-                await anyio.sleep_forever()
-            finally:
-                self.request(Stop.NOW)
+    def _break(self, error: Exception) -> None:
+        line = named("neuron.broken", neuron_id=self._engine.neuron_id)
+        text = "the neuron has failed in a way that nobody foresaw"
+        self._engine.log.critical(text, exc_info=error, extra=line)
+        failure = NeuronError(f"the neuron has failed: {next(leaves(error))!r}")
+        failure.__cause__ = error
+        self._fail(failure)
+
+    async def _watch(self) -> None:
+        """Run the clock; where it is cancelled, say so to the neuron, which needs it to the end."""
+        alarms = self._engine.alarms
+        try:
+            await alarms.run()
+        except Exception as exc:
+            self._break(exc)
+        finally:
+            self._is_cut = True
+            self.request(Stop.NOW)
+            if self._group is not None:
+                self._group.start_soon(alarms.run, name="neuron clock")
 
     async def _live(self) -> None:
         engine = self._engine
         with CancelScope() as life:
             try:
-                async with AsyncExitStack() as stack:
-                    stack.push_async_callback(engine.executor.processes.aclose)
-                    if self._journal is not None:
-                        engine.restore(await stack.enter_async_context(self._open_journal(self._journal)))
-                    for broker, source in zip(engine.brokers, engine.sources, strict=True):
-                        await stack.enter_async_context(broker.open(source))
-                    life.shield = True  # not before: nothing is held yet, and what hangs here must not hold the exit
-                    await self._run_groups()
-                    life.deadline = engine.clock() + LAST_WORDS  # a broker that does not close (promise D3)
+                try:
+                    if self._journal is None:
+                        await self._live_with(life)
+                    else:
+                        async with self._open_journal(self._journal) as journal:
+                            engine.restore(journal)
+                            await self._live_with(life)
+                finally:
+                    await engine.executor.processes.aclose()  # noqa: ASYNC102 - it shields itself, for two seconds
             except NeuronError as exc:
                 self._fail(exc)
             except Exception as exc:
-                line = named("neuron.broken", neuron_id=engine.neuron_id)
-                engine.log.critical("the neuron has failed in a way that nobody foresaw", exc_info=exc, extra=line)
-                error = NeuronError(f"the neuron has failed: {next(leaves(exc))!r}")
-                error.__cause__ = exc
-                self._fail(error)
+                self._break(exc)
             finally:
                 engine.stopped = True
                 self._ready.set()
-                self._sentinel.cancel()
+                engine.alarms.close()
+
+    async def _live_with(self, life: CancelScope, opened: int = 0) -> None:
+        """Open the brokers, each inside the one before, and live; an exit stack would be 2 KiB while it lasts."""
+        engine = self._engine
+        async with engine.brokers[opened].open(engine.sources[opened]):
+            if opened + 1 < len(engine.brokers):
+                await self._live_with(life, opened + 1)
+                return
+            life.shield = True  # not before: nothing is held yet, and what hangs here must not hold the exit
+            await self._work()
+            life.deadline = engine.clock() + LAST_WORDS  # a broker that does not close (promise D3)
 
     def _open_journal(self, path: Path) -> AbstractAsyncContextManager[Journal]:
         from .journal import open_journal  # noqa: PLC0415 - SQLite, for those alone who have a journal
@@ -152,20 +176,33 @@ class Supervisor:
         gateway = ", ".join(broker.origin for broker in self._engine.brokers)
         return open_journal(path, gateway=gateway, neuron_id=self._engine.neuron_id, log=self._engine.log)
 
-    async def _run_groups(self) -> None:
+    async def _work(self) -> None:
+        async with create_task_group() as group:
+            try:
+                self._open(group)
+                await self._take(0)  # in this task: another would be 5 KiB for each neuron
+                await self._engine.ended.wait()
+                group.cancel_scope.cancel()  # workers that rest; handlers that still run were told long ago
+            finally:
+                self._group = None
+                for source in self._engine.sources:
+                    source.close()
+                self._engine.alarms.close()
+
+    def _open(self, group: TaskGroup) -> None:
+        """Begin to work in tasks of this group, and to end there where it has come to that already."""
         engine = self._engine
-        async with create_task_group() as io:
-            await io.start(engine.courier.run, name="neuron delivery")
-            io.start_soon(engine.deadlines.run, name="neuron clock")
-            async with create_task_group() as work:
-                engine.attach(work, self._wiring())
-                for number, (broker, source) in enumerate(zip(engine.brokers, engine.sources, strict=True)):
-                    io.start_soon(self._take, number, broker, name="neuron intake")
-                    io.start_soon(source.keep_alive, name="neuron heartbeat")
-                    io.start_soon(source.announce_changes, name="neuron updates")
-                await self._stopping.wait()
-                await self._end()
-            io.cancel_scope.cancel()
+        engine.courier.open(group)
+        engine.attach(group, self._wiring())
+        self._group = group
+        if self._stop is not Stop.NOT:
+            group.start_soon(self._end, name="neuron end")
+        if self._is_cut:
+            group.start_soon(engine.alarms.run, name="neuron clock")
+        for source in engine.sources:
+            source.open(group)
+        for number in range(1, len(engine.brokers)):
+            group.start_soon(self._take, number, name="neuron intake")
 
     def _wiring(self) -> Wiring:
         engine = self._engine
@@ -184,19 +221,19 @@ class Supervisor:
         for scope in self._intake:
             scope.cancel()
 
-    async def _take(self, number: int, broker: Broker) -> None:
-        def started() -> None:
-            self._engine.deliver_restored(number)  # also where nothing is left to offer, and so no `Registered` comes
-            self._waiting_for -= 1
-            if not self._waiting_for:
-                self._ready.set()
-
+    async def _take(self, number: int) -> None:
         try:
             with CancelScope() as scope:
                 self._intake.append(scope)
-                await broker.take(task_status=_Started(started))
+                await self._engine.brokers[number].take(task_status=_Started(partial(self._note_started, number)))
         except NeuronError as exc:
             self._fail(exc)
+
+    def _note_started(self, number: int) -> None:
+        self._engine.deliver_restored(number)  # also where nothing is left to offer, and so no `Registered` comes
+        self._waiting_for -= 1
+        if not self._waiting_for:
+            self._ready.set()
 
     async def _end(self) -> None:
         """Drain as long as nobody is in a hurry, then say the last words."""
@@ -204,7 +241,7 @@ class Supervisor:
         begun = engine.clock()
         if self._stop is Stop.DRAIN:
             deadline = engine.clock() + engine.timing.drain
-            with self._patience:
+            with CancelScope() as self._patience:
                 await drain(engine, deadline)
                 self._stop_intake()
                 await flush(engine, min(deadline, engine.clock() + LAST_WORDS))

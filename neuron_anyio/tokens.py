@@ -75,7 +75,7 @@ class Credentials:
         if auth is not None and not isinstance(auth, str | TokenSource) and not callable(auth):
             raise TypeError("auth must be a token, a callable that returns one, or an object with token(refused=...)")
         self._patience = patience
-        self._refreshing = anyio.Lock()
+        self._refreshing: anyio.Lock | None = None
         self._renewals = 0
         self._replaced: str | None = None
         self._fresh: str | None = None
@@ -108,6 +108,8 @@ class Credentials:
         if refused is None or isinstance(self._auth, str):
             return None
         seen = self._renewals
+        if self._refreshing is None:
+            self._refreshing = anyio.Lock()
         async with self._refreshing:
             if seen == self._renewals and self._replaced != refused:
                 await self._renew(refused)

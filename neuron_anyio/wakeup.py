@@ -1,10 +1,10 @@
-"""Two ways to wait for something that is not a value: one waiter who must not miss it, or any number who look again."""
+"""Ways to wait for something that is not a value. None of them makes an event before somebody waits."""
 
 from __future__ import annotations
 
 import anyio
 
-__all__ = ["Changed", "Wakeup"]
+__all__ = ["Changed", "Once", "Wakeup"]
 
 
 class Wakeup:
@@ -27,8 +27,11 @@ class Wakeup:
         if not self._raised:
             self._event = anyio.Event()
             try:
-                with anyio.CancelScope(deadline=float("inf") if until is None else until):
+                if until is None:
                     await self._event.wait()
+                else:
+                    with anyio.CancelScope(deadline=until):
+                        await self._event.wait()
             finally:
                 self._event = None
         raised, self._raised = self._raised, False
@@ -54,3 +57,29 @@ class Changed:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
+
+
+class Once:
+    """Happens once; whoever waits later goes on at once. In the loop's thread only.
+
+    Attributes:
+        is_set: whether it has happened.
+    """
+
+    __slots__ = ("_event", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set: bool = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Let all who wait go on."""
+        self.is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until it has happened."""
+        if not self.is_set:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..abc import Receipt, Reply, Verdict
 from ..errors import TransportError
@@ -85,22 +85,23 @@ class Settlements:
     def __init__(self) -> None:
         self._missing: dict[str, tuple[int, float]] = {}
 
-    def receipt(self, delivery_id: str, reply: Reply, now: float) -> Receipt:
+    def receipt(self, delivery_id: str, reply: Reply, clock: Callable[[], float]) -> Receipt:
         """Return what became of a result.
 
         Raises:
             TransportError: not now.
         """
+        if is_success(reply):
+            self._missing.pop(delivery_id, None)
+            return Receipt(verdict=Verdict.ACCEPTED)
         status = reply.status
         # The gateway's text is left out: validation errors of widespread frameworks quote the refused value (C9).
         text = answer_text(status)
-        if status == NOT_FOUND and not reply.is_json and not self._is_missing_long(delivery_id, now):
+        if status == NOT_FOUND and not reply.is_json and not self._is_missing_long(delivery_id, clock()):
             raise TransportError(text)
-        if status != NOT_FOUND and not is_success(reply) and not _is_final(status):
+        if status != NOT_FOUND and not _is_final(status):
             raise TransportError(text, retry_after=reply.retry_after)
         self._missing.pop(delivery_id, None)
-        if is_success(reply):
-            return Receipt(verdict=Verdict.ACCEPTED)
         gone = status in (NOT_FOUND, CONFLICT, GONE)
         return Receipt(verdict=Verdict.GONE if gone else Verdict.REFUSED, reason=text)
 

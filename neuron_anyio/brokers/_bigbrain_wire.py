@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -55,6 +56,9 @@ GIVE_BACKS: Mapping[GiveBack, str] = {
 }
 """Codes of the retryable nacks that give a lease back (promises L2, L6, L11.13, L13, C8)."""
 
+SHARED_BYTES = 16 * 1024
+"""A schema up to this length is kept once for all its leases: more than people write, and 128 of them are 2 MiB."""
+
 
 def capability_frame(offer: Offer) -> frames.CapabilityOffer:
     """Say an offer in the wire's words (section 3.1)."""
@@ -67,7 +71,10 @@ def capability_frame(offer: Offer) -> frames.CapabilityOffer:
 
 
 def delivery_of(frame: frames.Lease) -> Delivery:
-    """Turn a lease frame into a delivery. The texts are copied: a slice would keep the whole frame in memory."""
+    """Turn a lease frame into a delivery. The texts are copied: a slice would keep the whole frame in memory.
+
+    Schemas are those of a few capabilities, however many leases wait: all these share one copy.
+    """
     lease = frame.lease
     task = lease.task
     return Delivery(
@@ -82,9 +89,20 @@ def delivery_of(frame: frames.Lease) -> Delivery:
             metadata=task.metadata,
         ),
         time_left=max(0.0, (lease.expires_at - frame.sent_at).total_seconds()),
-        input_schema=None if lease.input_schema is None else bytes(lease.input_schema),
-        output_schema=None if lease.output_schema is None else bytes(lease.output_schema),
+        input_schema=None if lease.input_schema is None else _schema(lease.input_schema),
+        output_schema=None if lease.output_schema is None else _schema(lease.output_schema),
     )
+
+
+def _schema(raw: msgspec.Raw) -> bytes:
+    text = bytes(raw)
+    return _shared(text) if len(text) <= SHARED_BYTES else text
+
+
+@lru_cache(maxsize=128)
+def _shared(text: bytes) -> bytes:
+    """Return the first text that was equal to this one."""
+    return text
 
 
 def settlement_frame(delivery_id: str, outcome: Outcome) -> frames.Ack | frames.Nack:

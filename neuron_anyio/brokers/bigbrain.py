@@ -6,14 +6,14 @@ Sections are those of the BigBrain specification.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 import anyio
 import msgspec
 from anyio import CancelScope
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from .. import events, frames
 from ..abc import EventStream, Intake, Oversized, Receipt, Reply, Transport
@@ -42,7 +42,7 @@ from ..model import (
     Progress,
 )
 from ..retries import Retries
-from ..wakeup import Wakeup
+from ..wakeup import Once, Wakeup
 from ._bigbrain_answers import FORGOTTEN, Refusals, Settlements, answer_text, is_success
 from ._bigbrain_wire import capability_frame, delivery_of, settlement_frame
 from ._silence import Silence
@@ -87,31 +87,31 @@ class BigBrainBroker:
         self._unanswered = 0
         self._fatal: NeuronError | None = None
         self._attempt: CancelScope | None = None
-        self._stream: CancelScope | None = None
+        self._session: TaskGroup | None = None
         self._ended = ""
         self._wake = Wakeup()
-        self._forgotten = Wakeup()
-        self._confirmed: anyio.Event | None = None
+        self._is_registering = self._is_forgotten = False
+        self._confirmed: Once | None = None
+        self._task_status: TaskStatus[None]
         self._silence = Silence(idle=timing.stream_idle)
         self._intake: Intake
 
-    @asynccontextmanager
-    async def open(self, intake: Intake) -> AsyncGenerator[None]:
+    def open(self, intake: Intake) -> AbstractAsyncContextManager[None]:
         """Open the transport."""
         self._intake = intake
-        async with self._transport.open():
-            yield
+        return self._transport.open()
 
     # Connecting: promises C1 to C7
 
     async def take(self, *, task_status: TaskStatus[None]) -> None:
         """Keep a stream open and the neuron registered, until cancelled or until there is no way to go on."""
+        self._task_status = task_status
         self._is_started = False
         self._fatal = None
         self._refusals = Refusals()
         retries = Retries(self._timing.reconnect)
         while True:
-            uptime, reason, retry_after = await self._connect(task_status)
+            uptime, reason, retry_after = await self._connect()
             if self._fatal is not None:
                 raise self._fatal
             if uptime > max(STABLE, retries.last_ceiling):
@@ -125,7 +125,7 @@ class BigBrainBroker:
             self._intake.emit(events.Reconnecting(origin=self.origin, attempt=attempt, delay=delay, reason=reason))
             await self._wake.wait(until=anyio.current_time() + delay)
 
-    async def _connect(self, task_status: TaskStatus[None]) -> tuple[float, str, float | None]:
+    async def _connect(self) -> tuple[float, str, float | None]:
         """Hold one stream to its end; return for how long it was open, why it ended, and what Retry-After said."""
         opened: float | None = None
         retry_after: float | None = None
@@ -137,7 +137,7 @@ class BigBrainBroker:
                     self._log.debug("the stream from %s is open", self.origin, extra=line)
                     self._intake.emit(events.Connected(origin=self.origin))
                     self._ended = ""
-                    await self._hold(stream, task_status)
+                    await self._hold(stream)
             reason = self._ended
         except StreamRefused as exc:
             reason, retry_after = str(exc), exc.retry_after
@@ -156,20 +156,25 @@ class BigBrainBroker:
         self._intake.emit(events.Disconnected(origin=self.origin, reason=reason))
         return anyio.current_time() - opened, reason, retry_after
 
-    async def _hold(self, stream: EventStream, task_status: TaskStatus[None]) -> None:
+    async def _hold(self, stream: EventStream) -> None:
         self._unanswered = 0
         self._silence = Silence(idle=self._timing.stream_idle)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_registered, task_status)
-            with CancelScope() as self._stream:
-                await self._read(stream)
-            group.cancel_scope.cancel()
+        self._is_registering = False
+        try:
+            async with anyio.create_task_group() as self._session:
+                self._register_soon(self._session)
+                await self._read(stream, self._session.cancel_scope)
+                self._session.cancel_scope.cancel()
+        finally:
+            self._session = None
+        if not self._ended:
+            self._ended = f"nothing came for {self._silence.limit:.0f} s"
 
     def _end_stream(self, reason: str) -> None:
         if not self._ended:
             self._ended = reason
-        if self._stream is not None:
-            self._stream.cancel()
+        if self._session is not None:
+            self._session.cancel_scope.cancel()
 
     def _fail(self, error: NeuronError) -> None:
         """End the neuron: now, whether a stream is open, being opened or waited for."""
@@ -180,22 +185,35 @@ class BigBrainBroker:
             self._attempt.cancel()
         self._wake.notify()
 
-    async def _keep_registered(self, task_status: TaskStatus[None]) -> None:
-        """Register, again where the gateway says that it has forgotten this neuron (promise C3)."""
-        while True:
+    def _register_soon(self, session: TaskGroup) -> None:
+        if not self._is_registering:
+            self._is_registering = True
+            session.start_soon(self._be_registered)
+
+    def _note_forgotten(self) -> None:
+        """Register again: the gateway says that it has forgotten this neuron (promise C3)."""
+        self._registered = False
+        self._is_forgotten = True
+        line = named("connection.forgotten", origin=self.origin)
+        self._log.warning("%s has forgotten this neuron; registering again", self.origin, extra=line)
+        if self._session is not None:
+            self._register_soon(self._session)
+
+    async def _be_registered(self) -> None:
+        self._is_forgotten = True
+        while self._is_forgotten:
+            self._is_forgotten = False
             # Before the request: a gateway may send `registered` before it answers.
-            self._confirmed = anyio.Event()
+            self._confirmed = confirmed = Once()
             if await self._register():
                 with anyio.move_on_after(CONFIRMATION):
-                    await self._confirmed.wait()
-                if not self._confirmed.is_set():
+                    await confirmed.wait()
+                if not confirmed.is_set:
                     self._note_registered(None, dict.fromkeys(self._asked))
             if not self._is_started:
                 self._is_started = True
-                task_status.started()
-            await self._forgotten.wait()
-            line = named("connection.forgotten", origin=self.origin)
-            self._log.warning("%s has forgotten this neuron; registering again", self.origin, extra=line)
+                self._task_status.started()
+        self._is_registering = False
 
     async def _register(self) -> bool:
         """Post `register` until it is accepted. Returns whether there was anything to offer."""
@@ -237,23 +255,28 @@ class BigBrainBroker:
 
     # Reading: promises C6, C8, C11, C12
 
-    async def _read(self, stream: EventStream) -> None:
+    async def _read(self, stream: EventStream, patience: CancelScope) -> None:
+        """Read until the stream ends, or until the scope cancels what waits in vain."""
+        silence, now = self._silence, anyio.current_time()
         while True:
-            documents: Sequence[bytes | str | Oversized] = ()
-            with CancelScope(deadline=self._silence.deadline(anyio.current_time())) as patience:
-                try:
-                    documents = await stream.receive()
-                except anyio.EndOfStream:
-                    return self._end_stream("the gateway closed the stream")
-                except TransportError as exc:
-                    return self._end_stream(str(exc))
-                except NeuronError as exc:
-                    return self._fail(exc)
-            if patience.cancelled_caught:
-                return self._end_stream(f"nothing came for {self._silence.limit:.0f} s")
-            self._silence.heard(stream.comments, anyio.current_time())
-            for document in documents:
-                self._receive(document)
+            if patience.deadline != (deadline := silence.deadline(now)):
+                patience.deadline = deadline
+            try:
+                documents = await stream.receive()
+            except anyio.EndOfStream:
+                return self._end_stream("the gateway closed the stream")
+            except TransportError as exc:
+                return self._end_stream(str(exc))
+            except NeuronError as exc:
+                return self._fail(exc)
+            now = anyio.current_time()
+            silence.heard(stream.comments, now)
+            self._receive_all(documents)
+            del documents  # a large one must not be held while the stream is silent
+
+    def _receive_all(self, documents: Sequence[bytes | str | Oversized]) -> None:
+        for document in documents:
+            self._receive(document)
 
     def _receive(self, document: bytes | str | Oversized) -> None:
         if isinstance(document, Oversized):
@@ -355,8 +378,7 @@ class BigBrainBroker:
         reply = await self._post(frames.Heartbeat(neuron_id=self._intake.neuron_id, in_flight=in_flight, sent_at=now))
         self._unanswered = 0
         if reply.status in FORGOTTEN and self._registered:
-            self._registered = False
-            self._forgotten.notify()
+            self._note_forgotten()
         return is_success(reply)
 
     async def report(self, delivery: Delivery, progress: Progress) -> None:
@@ -375,4 +397,4 @@ class BigBrainBroker:
     async def settle(self, delivery_id: str, outcome: Outcome) -> Receipt:
         """Post an ack or a nack; read the answer by promise L9."""
         reply = await self._post(settlement_frame(delivery_id, outcome))
-        return self._settlements.receipt(delivery_id, reply, anyio.current_time())
+        return self._settlements.receipt(delivery_id, reply, anyio.current_time)

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from .._http1_client import StreamReply as Opened
 from ..errors import TransportError
 
 if TYPE_CHECKING:
     import httpx
 
-    from ..http1 import Http1Transport
+    from .._http1_client import Http1Client
+    from .._http1_request import Prepared
 
 __all__ = ["Answer", "ClientRoad", "DirectRoad", "Headers", "Opened", "Road", "first_bytes", "origin_of", "unwind"]
 
@@ -30,14 +32,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Opened(NamedTuple):
-    """A reply whose body still comes."""
-
-    status: int
-    headers: Headers
-    chunks: AsyncIterator[bytes]
-
-
 class Road(Protocol):
     """How requests travel: our own connections, or an httpx client."""
 
@@ -47,30 +41,24 @@ class Road(Protocol):
 
 
 class DirectRoad:
-    """Our own connections."""
+    """Our own connections. What is posted often with the very same list of headers has its head rendered once."""
 
-    def __init__(self, transport: Http1Transport, request: float, reply_bytes: int) -> None:
-        from ..http1 import Endpoint  # noqa: PLC0415 - as above
-
-        self._transport = transport
+    def __init__(self, client: Http1Client, request: float, reply_bytes: int) -> None:
+        self._client = client
         self._request = request
         self._reply_bytes = reply_bytes
-        self._parse = Endpoint.parse
-        self._endpoints: dict[str, Endpoint] = {}
+        self._prepared: dict[str, tuple[Headers, Prepared]] = {}
 
     async def post(self, url: str, headers: Headers, body: bytes) -> Answer:
-        endpoint = self._endpoints.get(url)
-        if endpoint is None:
-            endpoint = self._endpoints[url] = self._parse(url)
-        reply = await self._transport.request(
-            "POST", endpoint, headers, body, timeout=self._request, max_reply_bytes=self._reply_bytes
-        )
+        known, prepared = self._prepared.get(url, (None, None))
+        if prepared is None or known is not headers:
+            prepared = self._client.prepare("POST", url, headers)
+            self._prepared[url] = headers, prepared
+        reply = await self._client.send(prepared, body, timeout=self._request, max_reply_bytes=self._reply_bytes)
         return Answer(reply.status, reply.headers, reply.body)
 
-    @asynccontextmanager
-    async def stream(self, url: str, headers: Headers) -> AsyncGenerator[Opened]:
-        async with self._transport.stream("GET", url, headers, timeout=self._request) as reply:
-            yield Opened(reply.status, reply.headers, reply.chunks)
+    def stream(self, url: str, headers: Headers) -> AbstractAsyncContextManager[Opened]:
+        return self._client.stream("GET", url, headers, timeout=self._request)
 
 
 class ClientRoad:

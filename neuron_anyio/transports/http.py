@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
-import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import anyio
 
+from .._http1_client import Http1Client
 from ..abc import Oversized, Reply
 from ..backoff import parse_retry_after
 from ..config import Limits, Timing
@@ -29,11 +31,11 @@ __all__ = ["HttpTransport", "checked_url"]
 
 UNAUTHORIZED = 401
 OK = 200
-TEXT_LENGTH = 300
-"""Characters of a gateway's text that are shown: a line, not a page."""
-
 PLAIN = (b"accept-encoding", b"identity")
 """Frames are small and have to arrive one by one: nothing is gained by compression, and latency lost."""
+
+TEXT_LENGTH = 300
+"""Characters of a gateway's text that are shown: a line, not a page."""
 
 
 def checked_url(url: str) -> str:
@@ -106,17 +108,14 @@ class HttpTransport:
         self._limits = limits
         self._log = logging.getLogger("neuron_anyio") if log is None else log
         self._road: Road | None = None
+        self._headers: tuple[str | None, Headers] = (None, [])  # of POSTs, and the token that is in them
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
         """Hold connections for the length of the block."""
-        async with self._open_road() as self._road:
-            yield
-
-    @asynccontextmanager
-    async def _open_road(self) -> AsyncGenerator[Road]:
         if self._http_client is not None:
-            yield ClientRoad(self._http_client, self._limits.reply_bytes)
+            self._road = ClientRoad(self._http_client, self._limits.reply_bytes)
+            yield
         elif _proxied(self._url):
             import httpx  # noqa: PLC0415 - 90 ms, and seldom needed
 
@@ -128,12 +127,15 @@ class HttpTransport:
                     "mend HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or name the host in NO_PROXY"
                 ) from exc
             async with client:
-                yield ClientRoad(client, self._limits.reply_bytes, request=self._timing.request)
+                self._road = ClientRoad(client, self._limits.reply_bytes, request=self._timing.request)
+                yield
         else:
-            from ..http1 import Http1Transport  # noqa: PLC0415 - brings httpx along, which costs 90 ms
-
-            async with Http1Transport(ssl_context=self._ssl_context) as transport:
-                yield DirectRoad(transport, self._timing.request, self._limits.reply_bytes)
+            own = Http1Client(ssl_context=self._ssl_context)
+            self._road = DirectRoad(own, self._timing.request, self._limits.reply_bytes)
+            try:
+                yield
+            finally:
+                await own.aclose()  # noqa: ASYNC102 - it does not wait
 
     @asynccontextmanager
     async def subscribe(self, neuron_id: str) -> AsyncGenerator[_HttpEventStream]:
@@ -152,8 +154,7 @@ class HttpTransport:
                 self._credentials.note_refused_again()
             yield await self._stream_of(opened, url, renewed)
 
-    @asynccontextmanager
-    async def _try_stream(self, url: str, token: str | None) -> AsyncGenerator[Opened]:
+    def _try_stream(self, url: str, token: str | None) -> AbstractAsyncContextManager[Opened]:
         assert self._road is not None, "open() the transport first"
         headers = [
             (b"accept", b"text/event-stream"),
@@ -161,8 +162,7 @@ class HttpTransport:
             (b"cache-control", b"no-store"),
             *_authorization(token),
         ]
-        async with self._road.stream(url, headers) as opened:
-            yield opened
+        return self._road.stream(url, headers)
 
     async def _stream_of(self, opened: Opened, url: str, token: str | None) -> _HttpEventStream:
         content_type = _header(opened.headers, b"content-type")
@@ -207,6 +207,7 @@ class HttpTransport:
                     self._credentials.note_refused_again()
         if OK <= answer.status < 300:  # noqa: PLR2004 - the class of success
             self._credentials.note_accepted()
+            return Reply(status=answer.status)  # nobody reads what an acceptance says
         return Reply(
             status=answer.status,
             text=_line(_without(token, _said(answer.headers, answer.body))),
@@ -214,10 +215,13 @@ class HttpTransport:
             retry_after=_retry_after(answer.headers),
         )
 
-    async def _post(self, url: str, token: str | None, body: bytes) -> Answer:
+    def _post(self, url: str, token: str | None, body: bytes) -> Awaitable[Answer]:
         assert self._road is not None, "open() the transport first"
-        headers = [(b"content-type", b"application/json"), PLAIN, *_authorization(token)]
-        return await self._road.post(url, headers, body)
+        known, headers = self._headers
+        if not headers or known != token:
+            headers = [(b"content-type", b"application/json"), PLAIN, *_authorization(token)]
+            self._headers = token, headers
+        return self._road.post(url, headers, body)
 
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.origin}>"
@@ -279,6 +283,10 @@ def _line(text: str) -> str:
 
 
 def _proxied(url: str) -> bool:
+    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return False  # here the environment alone can name one
+    import urllib.request  # noqa: PLC0415 - 10 ms, for those alone who may have a proxy
+
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     if not (parts.scheme in proxies or "all" in proxies):

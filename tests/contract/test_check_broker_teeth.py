@@ -252,10 +252,10 @@ class HidesTrouble(Pushed):
 
 
 class ConnectsOnce(Pushed):
-    async def _connect(self, task_status: TaskStatus[None]) -> tuple[float, str, float | None]:
+    async def _connect(self) -> tuple[float, str, float | None]:
         if self._is_started:
             await anyio.sleep_forever()
-        return await super()._connect(task_status)
+        return await super()._connect()
 
 
 class NeverGivesUp(Pushed):

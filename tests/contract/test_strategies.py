@@ -259,7 +259,7 @@ def test_the_simplest_schema_is_a_simple_one() -> None:
 def test_C10_documents_come_out_of_their_stream_as_they_went_in(streamed: StreamedDocuments) -> None:
     decoder = EventDecoder()
     found = [event for chunk in streamed.chunks for event in decoder.push(chunk)]
-    assert [event.data for event in found if isinstance(event, ServerSentEvent)] == [*streamed.documents]
+    assert [event.data.decode() for event in found if isinstance(event, ServerSentEvent)] == [*streamed.documents]
     assert [event.event for event in found if isinstance(event, ServerSentEvent)] == [*streamed.names]
     assert decoder.comments == streamed.comments
     assert all(streamed.chunks)

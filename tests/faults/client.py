@@ -112,7 +112,7 @@ class Events:
             for chunk in self.answer.chunks[self._read :]:
                 for event in self._decoder.push(chunk):
                     assert isinstance(event, ServerSentEvent)
-                    self._documents.append(event.data)
+                    self._documents.append(event.data.decode())
             self._read = len(self.answer.chunks)
             if not self._documents:
                 self.answer.parser.feed_data(await self.stream.receive())

@@ -41,12 +41,14 @@ class Transport(MemoryTransport):
         hindrance: raised by whatever is tried, None while all is well.
         opened: when a stream was tried.
         tried: when a frame was posted, whatever became of it, by its type.
+        takes: seconds that whatever is tried takes.
     """
 
     def __init__(self, gateway: ScriptedGateway, token: Callable[[], str] | None) -> None:
         super().__init__(gateway.take, origin="memory:test")
         self.hindrance: TransportError | None = None
         self.opened: list[float] = []
+        self.takes = 0.01
         self.tried: dict[str, list[float]] = {}
         self._credentials = Credentials(token, patience=30.0)
 
@@ -63,7 +65,7 @@ class Transport(MemoryTransport):
         return await super().post(path, body)
 
     async def _get_through(self) -> None:
-        await anyio.sleep(0.01)
+        await anyio.sleep(self.takes)
         if self.hindrance is not None:
             raise self.hindrance
         await self._credentials.get()
@@ -205,6 +207,35 @@ async def test_C4_a_source_of_tokens_that_is_down_for_ten_minutes_costs_ten_minu
 
 
 # ---- long handlers
+
+
+@pytest.mark.parametrize("answered_after", [0.9, 5.0])
+async def test_H1_a_short_lease_gets_its_first_heartbeat_in_time_though_one_is_under_way(answered_after: float) -> None:
+    gateway, steered = Gateway(), SteeredHandler()
+    async with living(gateway, steered.capability):
+        await anyio.sleep(9.9)
+        gateway.transport.takes = answered_after
+        await anyio.sleep(0.6)
+        assert len(gateway.transport.tried["heartbeat"]) == 1
+        gateway.lease("l1", capability="test/steered", ttl=3.0)
+        came = anyio.current_time()
+        await anyio.sleep(A_MOMENT + 0.1)
+        assert gateway.transport.tried["heartbeat"][1] - came <= A_MOMENT + 0.02
+        gateway.transport.takes = 0.01
+        steered.finish("l1")
+        await gateway.wait_result("l1")
+
+
+async def test_H1_a_result_that_nobody_takes_hurries_heartbeats_for_ten_lease_times_alone() -> None:
+    gateway, counted = Gateway(), Counted()
+    async with living(gateway, counted.capability):
+        gateway.always_answer("ack", 503)
+        gateway.lease("l1", capability="test/counted", ttl=0.6)
+        await anyio.sleep(30.0)
+        before = len(gateway.transport.tried["heartbeat"])
+        await anyio.sleep(MINUTE)
+        assert len(gateway.transport.tried["heartbeat"]) - before == 6
+        gateway.always_answer("ack", 200)
 
 
 async def test_H1_a_handler_of_a_day_is_kept_alive_by_a_heartbeat_every_ten_seconds() -> None:

@@ -183,7 +183,7 @@ def _check_slots(ledger: Ledger, leases: Sequence[Lease]) -> None:
         assert pool.running == sum(1 for lease in running if lease.delivery.task.capability == name)
         assert pool.queued == len(own)
         assert pool.waiting() == own, "first come, first served"
-        assert len(pool._queue) <= 2 * pool.queued + 64, "what has left the queue is forgotten in time"
+        assert len(pool._queue or ()) <= 2 * pool.queued + 64, "what has left the queue is forgotten in time"
     assert ledger.held.running() == running
     assert not (ledger.closed and queued)
 

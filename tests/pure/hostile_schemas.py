@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import fastjsonschema  # noqa: F401 - loaded at the first schema that needs it, and loading opens files
+import jsonschema_rs  # noqa: F401 - as above
+
 from neuron_anyio.schemas import InvalidSchema, SchemaCache, Validator, registered_validator
 from tests.pure.hostile_cases import INVALID, LIMIT, VALID, VIOLATION, Case, Trap, cases, sections
 

@@ -7,8 +7,8 @@ import decimal
 import enum
 import json
 import uuid
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 import pytest
@@ -97,9 +97,51 @@ def refusal(document: Any) -> Mismatch:
 @pytest.mark.parametrize("annotation", [Any, object])
 def test_untyped_input_comes_decoded_as_it_is(annotation: Any) -> None:
     converter = converter_for(annotation, "core/x", "the input parameter")
-    assert not converter.is_typed
     assert converter.schema is None
     assert converter.read(b'{"a":[1,null]}') == {"a": [1, None]}
+
+
+@pytest.mark.parametrize(
+    "annotation", [Any, dict, dict[str, Any], dict[str, object], Mapping[str, Any], list, list[Any]]
+)
+def test_a_document_that_fits_as_it_is_is_not_decoded_again(annotation: Any) -> None:
+    document = [1, None] if get_origin(annotation) is list or annotation is list else {"a": [1, None]}
+    fitting = converter_for(annotation, "core/x", "the input parameter").fit(document, json.dumps(document).encode())
+    assert fitting is document
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (dict, b"[]"),
+        (dict[str, Any], b"null"),
+        (Mapping[str, object], b"1"),
+        (list, b"{}"),
+        (list[Any], b'"a"'),
+        (dict[str, int], b'{"a":"b"}'),
+        (list[int], b"[null]"),
+        (Inner, b'{"number":"x"}'),
+        (dict[Literal["a"], Any], b'{"b":1}'),
+        (dict[int, Any], b'{"b":1}'),
+    ],
+)
+def test_a_document_that_does_not_fit_is_refused_as_its_text_is(annotation: Any, text: bytes) -> None:
+    converter = converter_for(annotation, "core/x", "the input parameter")
+    with pytest.raises(Mismatch) as by_text:
+        converter.read(text)
+    with pytest.raises(Mismatch) as by_document:
+        converter.fit(json.loads(text), text)
+    assert str(by_document.value) == str(by_text.value)
+    with pytest.raises(Mismatch):
+        converter.write(json.loads(text))
+
+
+def test_what_is_written_of_a_plain_type_may_be_any_value_that_becomes_it() -> None:
+    converter = converter_for(dict[str, Any], "core/x", "the input parameter")
+    assert converter.write(Inner(3)) == b'{"number":3,"when":null}'
+    assert converter.write(msgspec.Raw(b' {"a":1}')) == b' {"a":1}'
+    with pytest.raises(Mismatch):
+        converter.write(msgspec.Raw(b" [1]"))
 
 
 def test_none_is_a_type() -> None:

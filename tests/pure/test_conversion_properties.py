@@ -223,3 +223,21 @@ def test_L11_9_what_was_read_can_be_written_again(case: Case, data: st.DataObjec
         again = writes.write(value)
         assert judge_of(writes).check(read_json(again)) is None
         assert reads.read(again) == value
+
+
+def read_or_refused(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Mismatch as exc:
+        return str(exc), exc.path, exc.rule
+
+
+PLAIN = st.sampled_from([Case(kind, ANYTHING) for kind in (dict, dict[str, Any], list, list[Any])])
+
+
+@given(CASES | PLAIN, st.data())
+def test_a_document_that_is_decoded_already_is_read_as_its_text_is(case: Case, data: st.DataObject) -> None:
+    converter = converter_for(case.annotation, "core/x", "the parameter")
+    text = write_json(data.draw(case.documents | ANYTHING))
+    value = read_or_refused(lambda: converter.fit(read_json(text), text))
+    assert value == read_or_refused(lambda: converter.read(text))

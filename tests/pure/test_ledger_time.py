@@ -246,19 +246,22 @@ def test_H1_a_lease_that_never_ran_has_its_age_from_its_arrival() -> None:
 
 def test_H1_the_shortest_lease_is_that_of_what_a_heartbeat_would_list() -> None:
     bench = Bench()
-    assert bench.ledger.held.shortest(0) is None
+    assert bench.ledger.held.shortest(0, bench.now) is None
     bench.admit(delivery("l1", "t1", time_left=30.0))
     bench.admit(delivery("l2", "t2", time_left=5.0))
-    assert bench.ledger.held.shortest(0) == 30.0, "what waits is not listed"
+    assert bench.ledger.held.shortest(0, bench.now) == 30.0, "what waits is not listed"
     bench.finish(bench.started[0])
-    assert bench.ledger.held.shortest(0) == 5.0
-    assert bench.ledger.held.shortest(1) is None
+    assert bench.ledger.held.shortest(0, bench.now) == 5.0
+    assert bench.ledger.held.shortest(1, bench.now) is None
+    bench.now += 10 * 30.0 + 1.0
+    assert bench.held() == ["l2"]
+    assert bench.ledger.held.shortest(0, bench.now) == 5.0, "L9: a result that nobody takes is not listed for ever"
 
 
 def test_H1_leases_without_expiry_hurry_nobody() -> None:
     bench = Bench()
     bench.admit(delivery("l1", time_left=None))
-    assert bench.ledger.held.shortest(0) is None
+    assert bench.ledger.held.shortest(0, bench.now) is None
     assert bench.held() == ["l1"]
 
 

@@ -1,12 +1,10 @@
-"""What a task is: nothing of its content in a repr, progress that merges, and a word for every ending on the wire."""
+"""What a task is: nothing of its content in a repr, and a word for every ending on the wire."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from neuron_anyio.brokers._bigbrain_wire import GIVE_BACKS, NACKS
 from neuron_anyio.model import (
@@ -56,24 +54,6 @@ def test_they_are_frozen(thing: Any) -> None:
 
 def test_an_offer_is_for_anybody_unless_it_says_otherwise() -> None:
     assert Offer(capability="core/x", concurrency=1).on_behalf_of is None
-
-
-PROGRESS = st.builds(
-    Progress,
-    percent=st.none() | st.floats(0, 100),
-    message=st.none() | st.sampled_from(["", "a", "b"]),
-    data=st.none() | st.sampled_from([b"0", b"null"]),
-)
-
-
-@given(st.lists(PROGRESS, min_size=1, max_size=6))
-def test_H3_progress_merges_and_the_newest_of_each_member_wins(updates: list[Progress]) -> None:
-    merged = updates[0]
-    for update in updates[1:]:
-        merged = merged.merged(update)
-    for name in Progress.__struct_fields__:
-        said = [value for update in updates if (value := getattr(update, name)) is not None]
-        assert getattr(merged, name) == (said[-1] if said else None)
 
 
 def test_L11_every_failure_and_every_give_back_has_its_word_on_the_wire() -> None:

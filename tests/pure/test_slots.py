@@ -215,7 +215,7 @@ def test_a_queue_whose_leases_leave_from_the_middle_does_not_grow() -> None:
         slots.drop(slots.queue())
     pool = slots.slots.pools[A]
     assert pool.waiting() == [first]
-    assert len(pool._queue) < 100
+    assert len(pool._queue or ()) < 100
 
 
 MOST = 5

@@ -40,7 +40,7 @@ def decoded(chunks: list[bytes], **options: Any) -> list[Event]:
 
 
 def pairs(events: list[Event]) -> list[list[str]]:
-    return [[event.event, event.data] for event in events if isinstance(event, ServerSentEvent)]
+    return [[event.event, event.data.decode()] for event in events if isinstance(event, ServerSentEvent)]
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -63,7 +63,7 @@ def interpreted(stream: bytes, limit: int | None = None) -> tuple[list[Event], i
             if data and limit is not None and size > limit:
                 events.append(OversizedEvent(size=size, head=data.encode()[: min(size, HEAD_BYTES)]))
             elif data:
-                events.append(ServerSentEvent(event=name or "message", data=data[:-1]))
+                events.append(ServerSentEvent(event=name or "message", data=data[:-1].encode()))
             name, data = "", ""
             continue
         if line[0] == ":":
@@ -148,7 +148,7 @@ class TestC10Interpretation:
     def test_C10_an_event_is_there_as_soon_as_its_last_line_end_is(self, end: bytes) -> None:
         decoder = EventDecoder()
         assert decoder.push(b"data: x" + end) == []
-        assert decoder.push(end) == [ServerSentEvent("message", "x")]
+        assert decoder.push(end) == [ServerSentEvent("message", b"x")]
 
     def test_C10_a_line_feed_after_the_carriage_return_that_dispatched_is_not_another_line(self) -> None:
         decoder = EventDecoder()
@@ -156,7 +156,7 @@ class TestC10Interpretation:
         assert decoder.push(b"\ndata: b\r") == []
         assert decoder.push(b"") == []
         assert decoder.push(b"\n") == []
-        assert decoder.push(b"\r") == [ServerSentEvent("message", "b")]
+        assert decoder.push(b"\r") == [ServerSentEvent("message", b"b")]
 
     def test_C10_comments_are_counted_when_their_line_has_ended(self) -> None:
         decoder = EventDecoder()
@@ -171,7 +171,7 @@ class TestC10Interpretation:
 
     @pytest.mark.parametrize("again", [b"event", b"event:", b"event: "])
     def test_C10_an_empty_name_replaces_the_one_before(self, again: bytes) -> None:
-        assert decoded([b"event: a\n" + again + b"\ndata: x\n\n"]) == [ServerSentEvent("message", "x")]
+        assert decoded([b"event: a\n" + again + b"\ndata: x\n\n"]) == [ServerSentEvent("message", b"x")]
 
     def test_C10_what_was_not_dispatched_is_not_an_event(self) -> None:
         assert decoded([b"data: x\n"]) == []
@@ -179,8 +179,8 @@ class TestC10Interpretation:
         assert decoded([b"\xef\xbb"]) == []
 
     def test_C9_a_repr_shows_no_data(self) -> None:
-        assert "secret" not in repr(ServerSentEvent("lease", "secret"))
-        assert "lease" in repr(ServerSentEvent("lease", "secret"))
+        assert "secret" not in repr(ServerSentEvent("lease", b"secret"))
+        assert "lease" in repr(ServerSentEvent("lease", b"secret"))
         assert "secret" not in repr(OversizedEvent(9, b"secret"))
 
 
@@ -191,23 +191,23 @@ class TestC8Bound:
         stream = before + b"data: " + fits + b"\n\n" + before + b"data: " + too_large + b"\n\ndata: next\n\n"
         first, second, third = decoded([stream], max_event_bytes=10_000)
         assert isinstance(first, ServerSentEvent)
-        assert first.data == fits.decode()
+        assert first.data == fits
         assert second == OversizedEvent(size=10_001, head=b"x" * HEAD_BYTES)
-        assert third == ServerSentEvent("message", "next")
+        assert third == ServerSentEvent("message", b"next")
 
     @pytest.mark.parametrize(
         ("stream", "expected"),
         [
-            (b"data: ab\ndata: c\n\n", ServerSentEvent("message", "ab\nc")),
+            (b"data: ab\ndata: c\n\n", ServerSentEvent("message", b"ab\nc")),
             (b"data: ab\ndata: cd\n\n", OversizedEvent(5, b"ab\ncd")),
-            (b"data: abc\ndata\n\n", ServerSentEvent("message", "abc\n")),
-            (b"data: abcd\n\n", ServerSentEvent("message", "abcd")),
+            (b"data: abc\ndata\n\n", ServerSentEvent("message", b"abc\n")),
+            (b"data: abcd\n\n", ServerSentEvent("message", b"abcd")),
             (b"data: abcd\ndata:\n\n", OversizedEvent(5, b"abcd\n")),
-            (b"data\n" * 5 + b"\n", ServerSentEvent("message", "\n" * 4)),
+            (b"data\n" * 5 + b"\n", ServerSentEvent("message", b"\n" * 4)),
             (b"data\n" * 6 + b"\n", OversizedEvent(5, b"\n" * 5)),
-            ("data: éé\n\n".encode(), ServerSentEvent("message", "éé")),
+            ("data: éé\n\n".encode(), ServerSentEvent("message", "éé".encode())),
             ("data: ééx\n\n".encode(), OversizedEvent(5, "ééx".encode())),
-            (b"event: abcd\ndata: x\n\n", ServerSentEvent("abcd", "x")),
+            (b"event: abcd\ndata: x\n\n", ServerSentEvent("abcd", b"x")),
             (b"event: abcde\ndata: x\n\n", OversizedEvent(1, b"x")),
         ],
     )
@@ -216,7 +216,7 @@ class TestC8Bound:
         assert decoded([stream[at : at + 1] for at in range(len(stream))], max_event_bytes=4) == [expected]
 
     def test_C8_too_large_a_name_without_data_is_no_event(self) -> None:
-        assert decoded([b"event: abcde\n\ndata: x\n\n"], max_event_bytes=4) == [ServerSentEvent("message", "x")]
+        assert decoded([b"event: abcde\n\ndata: x\n\n"], max_event_bytes=4) == [ServerSentEvent("message", b"x")]
 
     @pytest.mark.parametrize("limit", [1, 3, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * HEAD_BYTES])
     @pytest.mark.parametrize("step", [1, 7, 1000, 1_000_000])

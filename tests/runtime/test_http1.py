@@ -11,7 +11,7 @@ import pytest
 
 from neuron_anyio._http1_connection import Connection
 from neuron_anyio._http1_exchange import ReplyBody
-from neuron_anyio._http1_wire import Outgoing
+from neuron_anyio._http1_request import Outgoing
 from neuron_anyio.errors import TransportError
 from neuron_anyio.http1 import (
     Endpoint,
@@ -21,7 +21,6 @@ from neuron_anyio.http1 import (
     Http1Transport,
     Origin,
     RawReply,
-    ReplyRefused,
     RequestRefused,
     StreamReply,
 )
@@ -87,43 +86,6 @@ async def test_requests_one_after_another_share_one_connection() -> None:
         assert transport.statistics().idle == 1
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK,
-        CHUNKED,
-        b"HTTP/1.1 200 OK\r\n\r\nok",
-        b"HTTP/1.0 200 OK\r\n\r\nok",
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
-    ],
-    ids=["1xx", "chunked with trailers", "no length", "HTTP/1.0", "Connection: close"],
-)
-async def test_every_way_to_end_a_reply_is_understood(reply: bytes) -> None:
-    async with serving(answering(reply, close=True)) as server, Http1Transport() as transport:
-        for _ in range(2):
-            assert (await post(transport, server.endpoint())).body == b"ok"
-
-
-@pytest.mark.parametrize("reply", [OK, CHUNKED, b"HTTP/1.1 100 Continue\r\n\r\n" + OK, OK + b"x"])
-async def test_a_reply_cut_at_any_byte_is_whole_or_an_error(reply: bytes) -> None:
-    cuts = iter(range(len(reply) + 1))
-
-    async def cut_off(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(reply[: next(cuts)] or b"")
-
-    complete = len(reply.removesuffix(b"x"))
-    async with serving(cut_off) as server, Http1Transport() as transport:
-        for cut in range(len(reply) + 1):
-            if cut >= complete:
-                assert (await post(transport, server.endpoint())).body == b"ok"
-                continue
-            with pytest.raises(ReplyRefused, match=r"cut off in the|without a reply") as caught:
-                await post(transport, server.endpoint())
-            assert str(caught.value).startswith(server.origin)
-        await server.wait_open(0)
-
-
 async def test_a_reset_is_an_error_that_names_the_origin() -> None:
     async def break_off(peer: Peer) -> None:
         await peer.request()
@@ -150,12 +112,6 @@ async def test_a_name_that_cannot_be_resolved_is_a_connection_error() -> None:
     async with Http1Transport() as transport:
         with pytest.raises(ExchangeFailed, match="cannot connect"):
             await post(transport, endpoint)
-
-
-async def test_what_is_not_http_is_refused() -> None:
-    async with serving(answering(b"220 mail.example ESMTP\r\n")) as server, Http1Transport() as transport:
-        with pytest.raises(ReplyRefused, match=r"not an HTTP/1\.1 reply"):
-            await post(transport, server.endpoint())
 
 
 @pytest.mark.parametrize(

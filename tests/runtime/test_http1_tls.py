@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
 
 import anyio
 import anyio.abc
@@ -13,10 +12,9 @@ import pytest
 import trustme
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from neuron_anyio._http1_connection import _WholeReads, default_ssl_context
-from neuron_anyio.errors import TransportError
+from neuron_anyio._http1_connection import default_ssl_context
 from neuron_anyio.http1 import Endpoint, ExchangeFailed, Http1Transport, RawReply
-from tests.runtime.http1_server import OK, Handler, Peer, answering, serving
+from tests.runtime.http1_server import OK, Peer, answering, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -129,57 +127,6 @@ async def test_a_context_that_offers_more_than_http1_is_refused(
         await server.wait_open(0)
 
 
-def ending(reply: bytes, *, announced: bool) -> Handler:
-    """Send so much and end the connection, with or without the closing handshake of TLS."""
-
-    async def handle(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(reply)
-        if announced:
-            assert isinstance(peer.stream, TLSStream)
-            with suppress(ssl.SSLWantReadError):  # the client's answer, which is not waited for
-                peer.stream._ssl_object.unwrap()
-            await peer.stream.transport_stream.send(peer.stream._write_bio.read())
-
-    return handle
-
-
-@pytest.mark.parametrize("announced", [True, False])
-async def test_only_an_announced_end_completes_a_reply_without_length(
-    announced: bool, server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
-    handler = ending(b"HTTP/1.1 200 OK\r\n\r\nok", announced=announced)
-    async with (
-        serving(handler, ssl_context=server_context) as server,
-        Http1Transport(ssl_context=trusting) as transport,
-    ):
-        if announced:
-            assert (await post(transport, server.endpoint())).body == b"ok"
-        else:
-            with pytest.raises(ExchangeFailed, match="cut off"):
-                await post(transport, server.endpoint())
-
-
-@pytest.mark.parametrize("announced", [True, False])
-@pytest.mark.parametrize(
-    "reply",
-    [OK, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"],
-    ids=["length", "chunked"],
-)
-async def test_a_reply_with_an_end_of_its_own_needs_no_announcement(
-    reply: bytes, announced: bool, server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
-    handler = ending(reply, announced=announced)
-    async with (
-        serving(handler, ssl_context=server_context) as server,
-        Http1Transport(ssl_context=trusting) as transport,
-    ):
-        for _ in range(3):
-            assert (await post(transport, server.endpoint())).body == b"ok"
-            await server.wait_open(0)
-        assert server.connections == 3
-
-
 @pytest.mark.parametrize("waiting", [False, True], ids=["idle", "handed over"])
 @pytest.mark.parametrize("size", [10, 200_000])
 async def test_a_second_reply_that_nobody_asked_for_is_not_taken_for_the_next(
@@ -215,22 +162,6 @@ async def test_a_second_reply_that_nobody_asked_for_is_not_taken_for_the_next(
             go.set()
         await one()
         assert server.connections == 2 + waiting
-
-
-async def test_a_reply_cut_at_any_byte_is_an_error(server_context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    cuts = iter(range(len(OK)))
-
-    async def cut_off(peer: Peer) -> None:
-        await ending(OK[: next(cuts)], announced=peer.number % 2 == 0)(peer)
-
-    async with (
-        serving(cut_off, ssl_context=server_context) as server,
-        Http1Transport(ssl_context=trusting) as transport,
-    ):
-        for _ in OK:
-            with pytest.raises(TransportError, match=r"cut off|without a reply"):
-                await post(transport, server.endpoint())
-        assert transport.statistics().places == 0
 
 
 async def test_large_bodies_travel_and_early_refusals_are_seen(
@@ -280,16 +211,6 @@ async def test_closing_ends_a_stream_that_another_task_reads(
             await anyio.wait_all_tasks_blocked()
             await transport.aclose()
             await server.wait_open(0)
-
-
-async def test_tls_is_given_all_that_came_however_little_it_asks_for() -> None:
-    """What stayed behind in the event loop's stream could not be seen before the connection is used again."""
-
-    async def pour(peer: Peer) -> None:
-        await peer.send(b"x" * 1000)
-
-    async with serving(pour) as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
-        assert await _WholeReads(stream).receive(1) == b"x" * 1000
 
 
 def test_the_default_context_verifies() -> None:

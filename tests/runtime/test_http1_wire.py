@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_anyio._http1_wire import (
-    MAX_HEAD_BYTES,
-    MAX_HEADERS,
-    Endpoint,
-    Origin,
-    ReplyParser,
-    ReplyRefused,
-    RequestRefused,
-    plain_headers,
-    render_head,
-)
+from neuron_anyio._http1_request import Endpoint, Origin, Prepared, render_head
+from neuron_anyio._http1_wire import MAX_HEAD_BYTES, MAX_HEADERS, ReplyParser, ReplyRefused, RequestRefused
+from tests.runtime.http1_replies import REPLIES
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -190,6 +183,29 @@ def test_nothing_but_a_body_may_go_on_for_ever(start: bytes, more: bytes) -> Non
         deque(map(reply.feed, pieces), maxlen=0)
 
 
+@given(
+    st.sampled_from([reply.wire for kind in REPLIES.values() for reply in kind.values() if reply.wire]),
+    st.lists(st.floats(0, 1), max_size=12),
+)
+def test_what_comes_of_bytes_does_not_depend_on_how_they_are_cut(wire: bytes, at: list[float]) -> None:
+    cuts = sorted({1 + int(share * (len(wire) - 1)) for share in at} - {len(wire)})
+    pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    assert read(pieces) == read([wire])
+
+
+def read(pieces: list[bytes]) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+    """Return what an exchange would take from these pieces; None where it refuses."""
+    reply = ReplyParser("http://h:1")
+    try:
+        for piece in pieces:
+            if not reply.complete:
+                reply.feed(piece)
+        reply.feed_eof()
+    except ReplyRefused:
+        return None
+    return reply.status, reply.headers, reply.take_body()
+
+
 def test_a_body_may() -> None:
     reply = parse(CHUNKED[: CHUNKED.index(b"3;")])
     for _ in range(1000):
@@ -255,11 +271,20 @@ def test_a_head_is_one_line_for_each_header() -> None:
 
 def test_framing_and_host_are_left_to_the_client() -> None:
     endpoint = Endpoint.parse("http://h/")
-    assert plain_headers(endpoint, [(b"a", b"b")], None) == [(b"host", b"h"), (b"a", b"b")]
-    assert plain_headers(endpoint, [], 0) == [(b"host", b"h"), (b"content-length", b"0")]
+    get = Prepared.render("GET", endpoint, [(b"a", b"b")], idempotent=True)
+    assert get.with_body(b"").head == b"GET / HTTP/1.1\r\nhost: h\r\na: b\r\n\r\n"
+    post = Prepared.render("POST", endpoint, [], idempotent=True)
+    assert post.with_body(b"").head == b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n"
+    assert post.with_body(b"abc").head == b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n"
     for name in (b"Host", b"CONTENT-LENGTH", b"transfer-encoding"):
         with pytest.raises(RequestRefused, match="leave the headers"):
-            plain_headers(endpoint, [(name, b"x")], 0)
+            Prepared.render("POST", endpoint, [(name, b"x")], idempotent=True)
+
+
+def test_c9_a_prepared_request_shows_no_token() -> None:
+    secret = Prepared.render("POST", Endpoint.parse("http://h/"), [(b"authorization", b"hunter2")], idempotent=True)
+    assert "hunter2" not in repr(secret)
+    assert "hunter2" not in repr(secret.with_body(b"hunter2"))
 
 
 @pytest.mark.parametrize(
@@ -308,3 +333,17 @@ def test_a_url_that_leads_nowhere_is_refused(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         Endpoint.parse(url)
     assert "hunter2" not in str(caught.value)
+
+
+@given(
+    st.from_regex(r"(http|https|HTTP|ws)://[a-zA-Z0-9._-]{0,12}(:[0-9]{0,6})?(/[a-z.%?'&=/ ~-]{0,12})?", fullmatch=True)
+)
+def test_a_url_is_read_without_httpx_as_httpx_reads_it(url: str) -> None:
+    assert _read(Endpoint.parse, url) == _read(Endpoint._read_by_httpx, url)
+
+
+def _read(read: Callable[[str], Endpoint], url: str) -> Endpoint | None:
+    try:
+        return read(url)
+    except RequestRefused:
+        return None

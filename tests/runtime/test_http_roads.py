@@ -58,7 +58,7 @@ async def use(transport: HttpTransport) -> None:
     with anyio.fail_after(10):
         async with transport.open():
             async with transport.subscribe("n") as stream:
-                assert list(await stream.receive()) == ["1"]
+                assert list(await stream.receive()) == [b"1"]
             assert (await transport.post("ack", b'{"type":"ack"}')).status == 200
 
 

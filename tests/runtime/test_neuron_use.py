@@ -415,3 +415,13 @@ async def test_L2_a_pause_lets_what_arrives_wait_up_to_the_bounds_of_the_queue()
             assert (await gateway.wait_posted("nack"))[0]["code"] == "NEURON_OVERLOADED"
             running.resume()
             await gateway.wait_posted("ack", count=2)
+
+
+async def test_a_limit_may_be_changed_after_the_end_and_nobody_is_told() -> None:
+    gateway = ScriptedGateway()
+    async with open_neuron(gateway.transport, neuron_id="n", capabilities=[echo]) as neuron:
+        pass
+    await neuron.update_capability("test/echo", concurrency=3)
+    neuron.resume()
+    assert neuron.snapshot().capabilities["test/echo"].limit == 3
+    assert not gateway.posted("update-capability")
