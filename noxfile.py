@@ -67,6 +67,14 @@ def install(session: nox.Session, group: str, *, editable: bool = False) -> None
         folder.joinpath("checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 
 
+def published_python(session: nox.Session) -> str:
+    """Install the published SDK in an environment of its own; return its interpreter."""
+    folder = Path(session.create_tmp()).resolve() / "published"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(folder / "bin" / "pip"), "install", "--quiet", PUBLISHED, external=True)
+    return str(folder / "bin" / "python")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and mistakes that only asynchronous code can have."""
@@ -142,20 +150,19 @@ def faults(session: nox.Session) -> None:
     """Every fault against this package on both backends, and against the published SDK in an environment of its own."""
     install(session, "test")
     folder = Path(session.create_tmp()).resolve()
-    session.run("python", "-m", "venv", str(folder / "published"))
-    session.run(str(folder / "published" / "bin" / "pip"), "install", "--quiet", PUBLISHED, external=True)
+    python = published_python(session)
     runs = {
         "asyncio": ["--backend", "asyncio"],
         "trio": ["--backend", "trio"],
-        "published": ["--holokai", str(folder / "published" / "bin" / "python")],
+        "published": ["--holokai", python],
     }
     for name, arguments in runs.items():
         session.run(
             "python", "-m", "benchmarks.faults", *arguments, "--json", f"{folder}/{name}.json", *session.posargs
         )
     session.run("python", "-m", "benchmarks.faults.table", *(f"{name}={folder}/{name}.json" for name in runs))
-    published = {"PUBLISHED_PYTHON": str(folder / "published" / "bin" / "python")}
-    session.run("pytest", "-q", "tests/docs/test_migrating.py", env=published)  # the worker before, as the page has it
+    # The worker before, as the page has it.
+    session.run("pytest", "-q", "tests/docs/test_migrating.py", env={"PUBLISHED_PYTHON": python})
 
 
 @nox.session
@@ -187,9 +194,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time per lease beside a bare client."""
+    """What the package costs, beside a bare client, and the published SDK in an environment of its own."""
     install(session, "test")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    session.run("python", "-m", "benchmarks", *session.posargs, env={"PUBLISHED_PYTHON": published_python(session)})
+
+
+@nox.session
+def counts(session: nox.Session) -> None:
+    """Instructions of the pure core's operations beside those that were kept. Needs valgrind, which Linux has."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.counts", *session.posargs)
 
 
 @nox.session

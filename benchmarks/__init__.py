@@ -1,1 +1,1 @@
-"""CPU time per lease beside a bare client; `python -m benchmarks --help`."""
+"""What this package costs, and what it does under faults; `python -m benchmarks --help`."""

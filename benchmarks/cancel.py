@@ -8,8 +8,6 @@ handler that was queued behind. Prints a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from statistics import quantiles
 
@@ -17,7 +15,8 @@ import msgspec
 
 from .cancel_gateway import Times
 from .cancel_neuron import KINDS, POLL
-from .neuron import BACKENDS
+from .cases import PACKAGE
+from .processes import ended, module, pair
 
 __all__: list[str] = []
 
@@ -43,24 +42,11 @@ class Row(msgspec.Struct, frozen=True):
     started_p99: float
 
 
-def _start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
 def run(kind: str, backend: str, rounds: int) -> Times:
-    """Let one kind of handler be called off so often."""
-    with _start("cancel_gateway", rounds, SETTLE[kind]) as gateway:
-        try:
-            assert gateway.stdout is not None
-            with _start("cancel_neuron", backend, kind, gateway.stdout.readline().strip()) as neuron:
-                try:
-                    output, _ = gateway.communicate(timeout=PATIENCE)
-                finally:
-                    neuron.kill()
-        finally:
-            gateway.kill()
-    return msgspec.json.decode(output, type=Times)
+    """Let one kind of handler be called off so often, with one more queued behind."""
+    gateway = module("cancel_gateway", rounds, SETTLE[kind], 1, 1)
+    with pair(gateway, lambda url: module("cancel_neuron", backend, kind, 1, url)) as (served, _):
+        return msgspec.json.decode(ended(served, PATIENCE), type=Times)
 
 
 def row(kind: str, backend: str, times: Times) -> Row:
@@ -104,7 +90,7 @@ def main() -> None:
         parser.error("--rounds must be 2 or more")
     often = QUICK if options.quick else ROUNDS
     rows = [
-        row(kind, backend, run(kind, backend, options.rounds or often[kind])) for kind in KINDS for backend in BACKENDS
+        row(kind, backend, run(kind, backend, options.rounds or often[kind])) for kind in KINDS for backend in PACKAGE
     ]
     print(table(rows))
     print(f"\nThe thread looks at its cancellation every {POLL * 1000:g} ms.")

@@ -1,8 +1,8 @@
-"""A gateway that calls off each lease that has started. `python -m benchmarks.cancel_gateway ROUNDS SETTLE`.
+"""A gateway that calls leases off. `python -m benchmarks.cancel_gateway ROUNDS SETTLE RUNNING QUEUED`.
 
-It prints its port, keeps one lease running and one queued, calls each off SETTLE seconds after its start, and prints
-`Times` when it has done so ROUNDS times. A handler of any kind tells it by a datagram to the same port that it has
-started, so that all are measured alike.
+It prints its address, keeps so many leases running and queued, and calls the oldest off, SETTLE seconds after all run,
+ROUNDS times; then all that run at once. Then it prints `Times`. A handler of any kind tells it by a datagram to the
+same port that it has started, so that all are measured alike.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import defaultdict
 
 import msgspec
 
-from .wire import Connection
+from . import wire
 
 __all__ = ["CAPABILITY", "Times"]
 
 CAPABILITY = "bench/cancel"
 
-_REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 _REGISTERED = (
     b'data: {"type":"registered","sessionId":"s","capabilities":'
-    b'[{"type":"bench/cancel","scope":"any","concurrency":1}],"acceptedAt":"2026-01-01T00:00:00Z"}\n\n'
+    b'[{"type":"bench/cancel","scope":"any","concurrency":%d}],"acceptedAt":"2026-01-01T00:00:00Z"}\n\n'
 )
 _LEASE = (
     b'data: {"type":"lease","lease":{"leaseId":"%d","expiresAt":"2026-01-01T01:00:00Z","task":{"taskId":"task-%d",'
@@ -34,62 +33,93 @@ _CANCEL = b'data: {"type":"cancel","leaseId":"%d","reason":"called off","cancell
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Seconds from each cancel frame.
+    """Seconds from a cancel frame.
 
     Attributes:
         nacked: to the nack `cancelled` of its lease.
         started: to the first line of the next lease's handler.
+        together: from the frames that call off all that run, to the last nack.
+        busy: the gateway's share of a CPU while it waited for a nack, 0 to 1.
     """
 
     nacked: list[float]
     started: list[float]
+    together: float
+    busy: float
+
+
+class _Frame(msgspec.Struct, rename="camel"):
+    type: str
+    lease_id: str = ""
+    kind: str = ""
 
 
 class _Session(asyncio.DatagramProtocol):
-    """The one neuron, and what its handlers tell."""
+    """The one neuron, and what its handlers tell: a point in time for each lease's start and nack."""
 
-    def __init__(self, rounds: int, settle: float) -> None:
-        self.times = Times([], [])
-        self.done = asyncio.Event()
+    def __init__(self, running: int, queued: int) -> None:
+        loop = asyncio.get_running_loop()
         self.stream: asyncio.Transport | None = None
-        self.port = 0
-        self._rounds = rounds
-        self._settle = settle
-        self._began: dict[int, float] = {}
+        self.started: defaultdict[int, asyncio.Future[float]] = defaultdict(loop.create_future)
+        self.nacked: defaultdict[int, asyncio.Future[float]] = defaultdict(loop.create_future)
+        self.renewing = True
+        self._running = running
+        self._ahead = running + queued
+        self._port = 0
 
-    def register(self) -> None:
-        self._send(_REGISTERED)
-        for number in (0, 1):
-            self._lease(number)
+    def take(self, frame: _Frame) -> None:
+        now = time.perf_counter()
+        if frame.type == "register":
+            self._send(_REGISTERED % self._running)
+            for number in range(self._ahead):
+                self._lease(number)
+        elif frame.type == "nack":
+            assert frame.kind == "cancelled", frame
+            number = int(frame.lease_id)
+            if not self.nacked[number].done():
+                self.nacked[number].set_result(now)
+                if self.renewing:
+                    self._lease(number + self._ahead)
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - asyncio's signature
-        now = time.perf_counter()
-        number = int(data)
-        if number:
-            self.times.started.append(now - self._began[number - 1])
-        if number == self._rounds:
-            self.done.set()
-            return
-        self._lease(number + 2)
-        asyncio.get_running_loop().call_later(self._settle, self._cancel, number)
+        self.started[int(data)].set_result(time.perf_counter())
 
-    def nacked(self, lease_id: str, kind: str) -> None:
-        assert kind == "cancelled"
-        self.times.nacked.append(time.perf_counter() - self._began[int(lease_id)])
+    async def play(self, port: int, rounds: int, settle: float) -> Times:
+        self._port = port
+        for number in range(self._running):
+            await self.started[number]
+        times = Times([], [], 0.0, 0.0)
+        used = 0.0
+        for number in range(rounds):
+            await asyncio.sleep(settle)
+            used -= time.process_time()
+            began = self._cancel(number)
+            times.nacked.append(await self.nacked[number] - began)
+            used += time.process_time()
+            times.started.append(await self.started[number + self._running] - began)
+        await asyncio.sleep(settle)
+        self.renewing = False
+        used -= time.process_time()
+        numbers = range(rounds, rounds + self._running)
+        began = self._cancel(*numbers)
+        together = max([await self.nacked[number] for number in numbers]) - began
+        used += time.process_time()
+        return msgspec.structs.replace(times, together=together, busy=used / (sum(times.nacked) + together))
 
-    def _cancel(self, number: int) -> None:
-        self._began[number] = time.perf_counter()
-        self._send(_CANCEL % number)
+    def _cancel(self, *numbers: int) -> float:
+        began = time.perf_counter()
+        self._send(b"".join(_CANCEL % number for number in numbers))
+        return began
 
     def _lease(self, number: int) -> None:
-        self._send(_LEASE % (number, number, number, self.port))
+        self._send(_LEASE % (number, number, number, self._port))
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frames: bytes) -> None:
         assert self.stream is not None
-        self.stream.write(frame)
+        self.stream.write(frames)
 
 
-class _Server(Connection):
+class _Server(wire.Connection):
     def __init__(self, session: _Session) -> None:
         super().__init__()
         self._session = session
@@ -97,28 +127,24 @@ class _Server(Connection):
     def received(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"GET "):
             self._session.stream = self.transport
-            self.transport.write(_STREAM)
+            self.transport.write(wire.STREAM)
             return
-        frame = msgspec.json.decode(body)
-        if frame["type"] == "nack" and not self._session.done.is_set():
-            self._session.nacked(frame["leaseId"], frame["kind"])
-        self.transport.write(_REPLY)
-        if frame["type"] == "register":
-            self._session.register()
+        self.transport.write(wire.OK)
+        self._session.take(msgspec.json.decode(body, type=_Frame))
 
 
-async def _main(rounds: int, settle: float) -> None:
-    session = _Session(rounds, settle)
+async def _main(rounds: int, settle: float, running: int, queued: int) -> None:
+    session = _Session(running, queued)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Server(session), "127.0.0.1", 0)
-    session.port = server.sockets[0].getsockname()[1]
-    datagrams, _ = await loop.create_datagram_endpoint(lambda: session, ("127.0.0.1", session.port))
-    print(session.port, flush=True)
-    await session.done.wait()
-    datagrams.close()
-    server.close()
-    print(msgspec.json.encode(session.times).decode(), flush=True)
+
+    async def attend(port: int) -> None:
+        datagrams, _ = await loop.create_datagram_endpoint(lambda: session, ("127.0.0.1", port))
+        times = await session.play(port, rounds, settle)
+        datagrams.close()
+        print(msgspec.json.encode(times).decode(), flush=True)
+
+    await wire.serve(lambda: _Server(session), attend)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1]), float(sys.argv[2])))
+    wire.run(_main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))

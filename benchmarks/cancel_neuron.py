@@ -1,14 +1,14 @@
-"""Handlers that wait to be called off. `python -m benchmarks.cancel_neuron BACKEND KIND PORT`.
+"""Handlers that wait to be called off. `python -m benchmarks.cancel_neuron BACKEND KIND RUNNING URL`.
 
-BACKEND is asyncio, uvloop or trio, KIND loop, thread or process.
+BACKEND is asyncio, uvloop or trio, KIND loop, thread or process, RUNNING how many at once.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +17,8 @@ import msgspec
 from neuron_anyio import Capability, LeaseContext, capability, open_neuron
 
 from .cancel_gateway import CAPABILITY
+from .neuron import run_on
+from .started import say_started
 
 __all__ = ["KINDS", "POLL"]
 
@@ -36,20 +38,15 @@ class Work(msgspec.Struct):
     port: int
 
 
-def _say_started(work: Work) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as said:
-        said.sendto(str(work.number).encode(), ("127.0.0.1", work.port))
-
-
 @capability(CAPABILITY)
 async def in_loop(work: Work) -> None:
-    _say_started(work)
+    say_started(work.number, work.port)
     await anyio.sleep_forever()
 
 
 @capability(CAPABILITY)
 def in_thread(work: Work, ctx: LeaseContext) -> None:
-    _say_started(work)
+    say_started(work.number, work.port)
     while True:
         ctx.check_cancelled()
         time.sleep(POLL)
@@ -57,24 +54,18 @@ def in_thread(work: Work, ctx: LeaseContext) -> None:
 
 @capability(CAPABILITY, runs="process")
 def in_process(work: Work) -> None:
-    _say_started(work)
+    say_started(work.number, work.port)
     time.sleep(3600)
 
 
 KINDS: dict[str, Capability[..., Any]] = {"loop": in_loop, "thread": in_thread, "process": in_process}
 
 
-async def _main(kind: str, port: int) -> None:
-    async with open_neuron(f"http://127.0.0.1:{port}", neuron_id="bench", capabilities=[KINDS[kind]]):
+async def _main(kind: str, running: int, url: str) -> None:
+    async with open_neuron(url, neuron_id="bench", capabilities=[KINDS[kind].with_options(concurrency=running)]):
         await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
     logging.disable()  # the gateway goes first
-    anyio.run(
-        _main,
-        sys.argv[2],
-        int(sys.argv[3]),
-        backend="trio" if sys.argv[1] == "trio" else "asyncio",
-        backend_options={"use_uvloop": True} if sys.argv[1] == "uvloop" else {},
-    )
+    run_on(sys.argv[1], partial(_main, sys.argv[2], int(sys.argv[3]), sys.argv[4]))

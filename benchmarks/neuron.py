@@ -1,58 +1,43 @@
-"""The package. `python -m benchmarks.neuron BACKEND PORT WINDOW WARM_UP LEASES`, BACKEND asyncio, uvloop or trio."""
+"""The package. `python -m benchmarks.neuron BACKEND URL WINDOW WARM_UP LEASES`, BACKEND asyncio, uvloop or trio."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import anyio
-import msgspec
 
 from neuron_anyio import capability, open_neuron
 
-from .load import CAPABILITY
-from .meter import Meter
+from .meter import Meter, report
 
-__all__ = ["BACKENDS"]
-
-BACKENDS = ("asyncio", "uvloop", "trio")
+__all__ = ["run_on"]
 
 
-class Page(msgspec.Struct):
-    """What comes in, about 1 KB."""
-
-    url: str
-    body: str
-
-
-class Fetched(msgspec.Struct):
-    """What goes out."""
-
-    status: int
-    size: int
+def run_on(backend: str, main: Callable[[], Awaitable[None]]) -> None:
+    """Run a program on asyncio, uvloop or trio."""
+    anyio.run(
+        main,
+        backend="trio" if backend == "trio" else "asyncio",
+        backend_options={"use_uvloop": True} if backend == "uvloop" else {},
+    )
 
 
-async def _main(port: int, window: int, warm_up: int, leases: int) -> None:
+async def _main(url: str, window: int, warm_up: int, leases: int) -> None:
     meter, done = Meter(warm_up, leases), anyio.Event()
 
-    @capability(CAPABILITY, concurrency=window)
-    async def fetch(page: Page) -> Fetched:
+    @capability("bench/page", concurrency=window)
+    async def fetch(page: dict[str, Any]) -> dict[str, Any]:
         if meter.count():
             done.set()
-        return Fetched(status=200, size=len(page.body))
+        return {"status": 200, "body": page["body"]}
 
-    async with open_neuron(f"http://127.0.0.1:{port}", neuron_id="bench", capabilities=[fetch]):
+    async with open_neuron(url, neuron_id="bench", capabilities=[fetch]):
         await done.wait()
-    meter.report()
+    report(meter.figures())
 
 
 if __name__ == "__main__":
-    port, window, warm_up, leases = map(int, sys.argv[2:])
-    anyio.run(
-        _main,
-        port,
-        window,
-        warm_up,
-        leases,
-        backend="trio" if sys.argv[1] == "trio" else "asyncio",
-        backend_options={"use_uvloop": True} if sys.argv[1] == "uvloop" else {},
-    )
+    run_on(sys.argv[1], partial(_main, sys.argv[2], *map(int, sys.argv[3:])))
