@@ -305,7 +305,7 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", exc)
         return "; ".join(dict.fromkeys(map(_reason, group.exceptions)))
-    if isinstance(exc, anyio.ClosedResourceError) or getattr(exc, "errno", None) == errno.EBADF:
+    if isinstance(exc, anyio.ClosedResourceError):
         return "the HTTP transport was closed"
     if exc.__cause__ is not None:
         return _reason(exc.__cause__)

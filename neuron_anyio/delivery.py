@@ -259,14 +259,13 @@ class Courier:
             job.again = False
             self._send_anew(job, now)
             return
+        seconds = None if lease.finished is None else now - lease.finished
         if receipt.verdict is Verdict.ACCEPTED:
-            seconds = None if lease.finished is None else now - lease.finished
             self._ledger.accepted(lease, now)
             self._tell_of(lease, ResultAccepted, seconds=seconds)
         else:
             line = self._named("result.rejected", lease, verdict=receipt.verdict.name)
             self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason, extra=line)
-            seconds = None if lease.finished is None else now - lease.finished
             self._tell_of(lease, ResultRejected, seconds=seconds, reason=receipt.reason)
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import anyio.lowlevel
 import pytest
-import trustme
 from anyio.streams.tls import TLSStream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,26 +22,6 @@ pytestmark = pytest.mark.anyio
 UNTIL_END = b"HTTP/1.1 200 OK\r\n\r\nok"
 RICH = CHUNKED.replace(b"2\r\nok", b"2;a\r\nok").removesuffix(b"\r\n") + b"A: b\r\n\r\n"
 WIRES = {"length": OK, "chunked": RICH, "informational": CONTINUE + OK, "until the end": UNTIL_END}
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    authority.configure_trust(context)
-    return context
 
 
 def cutting(wire: bytes, *, announced: bool) -> Handler:

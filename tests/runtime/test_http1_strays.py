@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import anyio
 import pytest
-import trustme
 from anyio.streams.tls import TLSStream
 
 from tests.runtime.http1_outcomes import DOORS, Outcome, door, httpx_itself, in_brief
@@ -17,26 +16,6 @@ from tests.runtime.http1_server import OK, Handler, Peer, reset, serving
 pytestmark = pytest.mark.anyio
 
 doors = pytest.mark.parametrize("name", DOORS)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    authority.configure_trust(context)
-    return context
 
 
 def answer(text: str) -> bytes:
