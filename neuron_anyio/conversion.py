@@ -213,19 +213,20 @@ def _schema_of_object(kind: type) -> dict[str, Any]:
 def _readable(schema: Any) -> Any:
     """Cut docstrings, which are taken over whole, to their first paragraph on one line.
 
-    Leaves out `uniqueItems` as well: the converters take a member of a set twice.
+    Says what the converters take, too: a member of a set twice, and a decimal that is a number.
     """
     if _is_array(schema):
         return [_readable(item) for item in schema]
     if not _is_object(schema):
         return schema
-    return {
+    readable = {
         name: " ".join(value.split("\n\n")[0].split())
         if name == "description" and isinstance(value, str)
         else _readable(value)
         for name, value in schema.items()
         if not (name == "uniqueItems" and value is True)
     }
+    return readable | {"type": ["string", "number"]} if readable.get("format") == "decimal" else readable
 
 
 def _is_array(value: object) -> TypeGuard[list[Any]]:

@@ -274,6 +274,7 @@ class Courier:
                 self._send_anew(job, now)
                 return
         del self._results[lease]
+        lease.runtime = None  # the run knows its lease, too: a cycle
         self._changed.notify()
         self._on_room(now)
 

@@ -232,7 +232,10 @@ class Run:
         # Where there are no variables, a `Driven` round all of this watches the steps.
         begin, end = (_nothing, _nothing) if variables is None else (self._begin_step, self._executor.watchdog.end)
         self._driven = Driven(result, begin=begin, end=end, on_stray=self._note_stray, context=variables)
-        return await self._driven
+        try:
+            return await self._driven
+        finally:
+            self._driven = None  # it holds methods of this run: a cycle, one for each lease
 
     @property
     def _arguments(self) -> tuple[Any, ...]:

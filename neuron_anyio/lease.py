@@ -75,7 +75,9 @@ class Lease:
 
     Attributes:
         source: which broker it came from.
+        key: broker and newest id.
         delivery: the newest delivery of the task (promise L3.4).
+        size: bytes of input and schemas that it holds in memory.
         fingerprint: identity of the task (promise L3.3).
         state: where it stands.
         expires: when its time runs out, None where the system knows no expiry.
@@ -98,10 +100,12 @@ class Lease:
         "expires",
         "fingerprint",
         "finished",
+        "key",
         "lost",
         "outcome",
         "runtime",
         "sequence",
+        "size",
         "source",
         "started",
         "state",
@@ -109,7 +113,9 @@ class Lease:
 
     def __init__(self, delivery: Delivery, *, source: int, fingerprint: bytes, now: float, sequence: int = 0) -> None:
         self.source: int = source
+        self.key: tuple[int, str] = (source, delivery.id)
         self.delivery: Delivery = delivery
+        self.size: int = _size(delivery)
         self.fingerprint: bytes = fingerprint
         self.state: State = State.ADMITTED
         self.expires = None if delivery.time_left is None else now + delivery.time_left
@@ -132,20 +138,9 @@ class Lease:
             raise AssertionError(f"{self!r} cannot {step.value} while {self.state.name}") from None
 
     @property
-    def key(self) -> tuple[int, str]:
-        """Broker and newest id."""
-        return self.source, self.delivery.id
-
-    @property
     def is_running(self) -> bool:
         """Whether a handler runs, cancelled or not."""
         return self.state is State.RUNNING or self.state is State.STOPPING
-
-    @property
-    def size(self) -> int:
-        """Bytes of input and schemas that it holds in memory."""
-        delivery = self.delivery
-        return len(delivery.task.input) + len(delivery.input_schema or b"") + len(delivery.output_schema or b"")
 
     def time_left(self, now: float) -> float | None:
         """Return the seconds until it expires, 0 when it has; None where there is no expiry (promise L6)."""
@@ -163,7 +158,9 @@ class Lease:
 
     def rebind(self, delivery: Delivery, now: float) -> None:
         """Take a newer delivery of the same task in place of the one so far (promises L3.3 to L3.5)."""
+        self.key = (self.source, delivery.id)
         self.delivery = delivery
+        self.size = _size(delivery)
         self.expires = None if delivery.time_left is None else now + delivery.time_left
         self.lost = False
 
@@ -172,6 +169,7 @@ class Lease:
         delivery = self.delivery
         task = structs.replace(delivery.task, input=b"", metadata=None)
         self.delivery = Delivery(id=delivery.id, task=task, time_left=delivery.time_left)
+        self.size = 0
 
     def cancel(self, reason: CancelReason) -> None:
         """Note why the handler is cancelled. A gateway's word outweighs every other, else the first stands."""
@@ -181,6 +179,10 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"<Lease {self.delivery.id!r} of task {self.delivery.task.task_id!r}, {self.state.name}>"
+
+
+def _size(delivery: Delivery) -> int:
+    return len(delivery.task.input) + len(delivery.input_schema or b"") + len(delivery.output_schema or b"")
 
 
 def fingerprint(source: int, task: Task) -> bytes:

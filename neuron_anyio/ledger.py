@@ -234,15 +234,15 @@ class Ledger:
         no longer granted, already finished. None starts while too many results wait for the broker (promise L9).
         """
         ready: list[Lease] = []
-        if not self.slots.queued:
-            return ready
-        while self._undelivered < self._limits.undelivered and (lease := self.slots.next()) is not None:
+        while self.slots.queued and self._undelivered < self._limits.undelivered:
+            lease = self.slots.next()
+            if lease is None:
+                break
             ready.append(lease)
             hindrance = self._hindrance(lease, now)
             if hindrance is not None:
                 self.finish(lease, GivenBack.because(hindrance), now)
                 continue
-            self.slots.leave_queue(lease)
             self.slots.take(lease)
             lease.apply(Step.START)
             lease.started = now

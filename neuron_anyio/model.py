@@ -111,7 +111,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         return f"Delivery(id={self.id!r}, task={self.task!r})"
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far a handler is. Every member may be absent.
 
     Attributes:
@@ -128,7 +128,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         return f"Progress(percent={self.percent!r})"
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A delivery that the neuron holds and wants kept alive.
 
     Attributes:
@@ -172,7 +172,7 @@ class GiveBack(enum.Enum):
     MALFORMED = "the delivery could not be read"
 
 
-class Completed(msgspec.Struct, frozen=True):
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The handler returned. Several outputs fan out where the system can.
 
     Attributes:
@@ -185,7 +185,7 @@ class Completed(msgspec.Struct, frozen=True):
         return f"Completed({len(self.outputs)} output{'s' if len(self.outputs) != 1 else ''})"
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
+class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The task failed.
 
     Attributes:
@@ -208,7 +208,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
         return f"Failed(kind={self.kind.name}, retryable={self.retryable}, code={self.code!r})"
 
 
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The broker called the task off, and it has stopped (or never started)."""
 
     reason: str = "cancelled by the gateway"
@@ -217,7 +217,7 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
         return "Cancelled()"
 
 
-class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
+class GivenBack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The task goes back for somebody else, uncounted.
 
     Attributes:
@@ -239,7 +239,7 @@ class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
         return f"GivenBack(cause={self.cause.name})"
 
 
-class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+class Dropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The task ends here, without output and without failure (systems that prune)."""
 
     reason: str

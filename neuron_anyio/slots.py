@@ -131,9 +131,7 @@ class Slots:
 
     def leave_queue(self, lease: Lease) -> None:
         """Take a lease out of the accounts of its queue; the queue itself passes over it later."""
-        self._pools[lease.delivery.task.capability].leave()
-        self.queued -= 1
-        self.queued_bytes -= lease.size
+        self._leave(self._pools[lease.delivery.task.capability], lease)
 
     def resize(self, before: int, after: int) -> None:
         """Correct the queue's bytes after a newer delivery took a waiting one's place."""
@@ -152,8 +150,10 @@ class Slots:
         return oldest
 
     def take(self, lease: Lease) -> None:
-        """Give a slot to a lease that waited."""
-        self._pools[lease.delivery.task.capability].running += 1
+        """Give a slot to a lease that waited: it leaves its queue."""
+        pool = self._pools[lease.delivery.task.capability]
+        self._leave(pool, lease)
+        pool.running += 1
         self._running += 1
 
     def release(self, lease: Lease) -> None:
@@ -161,5 +161,10 @@ class Slots:
         self._pools[lease.delivery.task.capability].running -= 1
         self._running -= 1
 
+    def _leave(self, pool: Pool, lease: Lease) -> None:
+        pool.leave()
+        self.queued -= 1
+        self.queued_bytes -= lease.size
+
     def _room(self) -> int:
-        return 0 if self.paused else max(0, self._maximum - self._running)
+        return 0 if self.paused else self._maximum - self._running

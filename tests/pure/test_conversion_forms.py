@@ -33,6 +33,7 @@ from msgspec import Meta
 from neuron_anyio import capability
 from neuron_anyio.conversion import Mismatch, converter_for
 from neuron_anyio.jsontext import read_json, write_json
+from neuron_anyio.schemas import registered_validator
 
 T = TypeVar("T")
 
@@ -200,6 +201,22 @@ def test_an_annotation_comes_in_as_its_type_and_goes_out_as_json(
         reads.read(write_json(wrong))
     with pytest.raises(Mismatch):
         writes.write(wrong)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "document", "value"),
+    [
+        (decimal.Decimal, 9.5, decimal.Decimal("9.5")),
+        (list[decimal.Decimal], [2, "0.10"], [decimal.Decimal(2), decimal.Decimal("0.10")]),
+        (dict[str, decimal.Decimal | None], {"a": 1}, {"a": decimal.Decimal(1)}),
+    ],
+)
+def test_a_decimal_may_be_a_number_too_and_its_schema_says_so(annotation: Any, document: Any, value: Any) -> None:
+    converter = converter_for(annotation, "core/x", "the parameter 'price'")
+    assert converter.read(write_json(document)) == value
+    assert converter.schema is not None
+    assert registered_validator(converter.schema).check(document) is None
+    assert registered_validator(converter.schema).check(True) is not None
 
 
 def test_L11_9_what_a_dataclass_handler_returns_is_judged_member_by_member() -> None:

@@ -93,7 +93,7 @@ SIMPLE = [
     form(dt.time, st.times()),
     form(dt.timedelta, st.timedeltas(dt.timedelta(0), dt.timedelta(days=99))),
     form(uuid.UUID, st.uuids()),
-    form(decimal.Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
+    form(decimal.Decimal, st.decimals(allow_nan=False, allow_infinity=False) | WHOLE | BROKEN),
     form(bytes, st.binary(max_size=5)),
 ]
 
