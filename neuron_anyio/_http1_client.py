@@ -8,12 +8,12 @@ httpx is not needed here, and not imported: `http1` is the way in for its users.
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-import anyio
 import msgspec
 
 from ._http1_connection import Connection, default_ssl_context
@@ -164,18 +164,16 @@ class Http1Client:
         max_reply_bytes: int,
     ) -> RawReply:
         """Send a prepared request and read the whole reply; arguments and errors are those of `request`."""
-        exchange = self._exchange(prepared, body)
+        exchange = self._exchange(prepared, body, seconds=timeout)
         reply = exchange.reply
-        with anyio.move_on_after(timeout):
-            try:
-                await exchange.begin()
-                while not reply.complete and reply.size <= max_reply_bytes:
-                    await exchange.read_some()
-            finally:
-                exchange.finish()
-            kept = reply.take_body()[:max_reply_bytes]
-            return RawReply(reply.status, reply.headers, kept, reply.size > max_reply_bytes)
-        raise exchange.timed_out(timeout)
+        try:
+            await exchange.begin()
+            while not reply.complete and reply.size <= max_reply_bytes:
+                await exchange.read_some()
+        finally:
+            exchange.finish()
+        kept = reply.take_body()[:max_reply_bytes]
+        return RawReply(reply.status, reply.headers, kept, reply.size > max_reply_bytes)
 
     @asynccontextmanager
     async def stream(
@@ -208,8 +206,9 @@ class Http1Client:
         finally:
             exchange.finish()
 
-    def _exchange(self, prepared: Prepared, body: bytes) -> Exchange:
-        return Exchange(self._pool, self._connect, prepared.origin, prepared.with_body(body), self._frame_limits)
+    def _exchange(self, prepared: Prepared, body: bytes, *, seconds: float = math.inf) -> Exchange:
+        outgoing = prepared.with_body(body)
+        return Exchange(self._pool, self._connect, prepared.origin, outgoing, self._frame_limits, seconds=seconds)
 
     async def _connect(self, origin: Origin) -> Connection:
         context: ssl.SSLContext | None = None

@@ -54,6 +54,7 @@ class Connection:
         "_failure",
         "_is_at_end",
         "_is_closed",
+        "_reads_after_write",
         "_renegotiates",
         "_socket",
         "_tls",
@@ -69,7 +70,7 @@ class Connection:
         self.idle_since = 0.0
         self._socket = connected
         self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
-        self._is_at_end = self._is_closed = self._renegotiates = False
+        self._is_at_end = self._is_closed = self._renegotiates = self._reads_after_write = False
         self._failure: OSError | None = None
         self._waiting = 0
         self._arrived = select.poll()
@@ -131,6 +132,14 @@ class Connection:
         Raises:
             ExchangeFailed: reset, a TLS connection that ended without saying so, or closed here.
         """
+        data = await self.receive_soon()
+        return await self.receive_later() if data is None else data
+
+    async def receive_soon(self) -> bytes | None:
+        """Read what is there by the loop's next turn, None where nothing is; else as `receive`.
+
+        With others at work meanwhile it often is, and a turn is cheaper than a wait.
+        """
         try:
             self._check_open()
             if self._failure is not None:
@@ -138,21 +147,35 @@ class Connection:
             if self._is_at_end:
                 return b""
             if self._tls is None or not self._tls.pending():
-                # With others at work meanwhile it is often there by the next turn, and a turn is cheaper than a wait.
                 await anyio.lowlevel.checkpoint()
                 self._check_open()
                 if not self._arrived.poll(0):
-                    await self._wait(anyio.wait_readable)
-            while True:
-                try:
-                    data = self._socket.recv(READ_BYTES)
-                    return data if self._tls is None or not data else self._with_other_records(data, self._tls)
-                except (BlockingIOError, ssl.SSLWantReadError):  # less than a record of TLS
-                    await self._wait(anyio.wait_readable)
-                except ssl.SSLWantWriteError:
-                    await self._wait(anyio.wait_writable)
+                    return None
+            return self._receive_nowait()
         except _SOCKET_ERRORS as exc:
             raise self._failed("reading the reply failed", exc, "read") from exc
+
+    async def receive_later(self) -> bytes:
+        """Wait for data of which nothing was there when `receive_soon` looked; else as `receive`."""
+        try:
+            data: bytes | None = None
+            while data is None:
+                await self._wait(anyio.wait_writable if self._reads_after_write else anyio.wait_readable)
+                data = self._receive_nowait()
+        except _SOCKET_ERRORS as exc:
+            raise self._failed("reading the reply failed", exc, "read") from exc
+        return data
+
+    def _receive_nowait(self) -> bytes | None:
+        self._reads_after_write = False
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):  # less than a record of TLS
+            return None
+        except ssl.SSLWantWriteError:
+            self._reads_after_write = True
+            return None
+        return data if self._tls is None or not data else self._with_other_records(data, self._tls)
 
     def _with_other_records(self, first: bytes, tls: ssl.SSLSocket) -> bytes:
         """Take what else is there: TLS hands one record over at a time, and servers make one of each event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeVar, cast
@@ -47,6 +48,14 @@ class TimeLimits(msgspec.Struct, frozen=True):
 class Exchange:
     """A request on its way. Holds a place in the pool from `begin` to `finish`.
 
+    Args:
+        pool: where connections are kept.
+        connect: opens one.
+        origin: where to.
+        outgoing: the request.
+        limits: of each wait.
+        seconds: for all of it, counted from now. What need not wait makes no scope for it.
+
     Attributes:
         reply: what came so far.
     """
@@ -60,6 +69,8 @@ class Exchange:
         "_outgoing",
         "_phase",
         "_pool",
+        "_seconds",
+        "_until",
         "_written",
         "reply",
     )
@@ -71,12 +82,16 @@ class Exchange:
         origin: Origin,
         outgoing: Outgoing,
         limits: TimeLimits,
+        *,
+        seconds: float = math.inf,
     ) -> None:
         self._pool = pool
         self._connect = connect
         self._origin = origin
         self._outgoing = outgoing
         self._limits = limits
+        self._seconds = seconds
+        self._until = seconds if seconds == math.inf else anyio.current_time() + seconds
         self._connection: Connection | None = None
         self._holds_place = self._written = False
         self._phase: Phase = "pool"
@@ -132,10 +147,13 @@ class Exchange:
             ExchangeFailed, ReplyRefused: as their classes say.
         """
         self._phase = "read"
-        if self._limits.read is None:
-            self._take(await self._held().receive())
-        else:
-            self._take(await self.within(self._limits.read, self._held().receive))
+        if self.reply.started and self._until < math.inf and anyio.current_time() > self._until:
+            raise self.timed_out(self._seconds)  # one that never lets us wait ends in time, too
+        connection = self._held()
+        data = await connection.receive_soon()
+        if data is None:
+            data = await self.within(self._limits.read, connection.receive_later)
+        self._take(data)
 
     def _take(self, data: bytes) -> None:
         if data:
@@ -149,14 +167,17 @@ class Exchange:
         return self._connection
 
     async def within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> _T:
-        """Wait for a step of this exchange, at most so many seconds.
+        """Wait for a step of this exchange, at most so many seconds and no longer than there are for all of it.
 
         Raises:
             ExchangeTimedOut: it took longer.
         """
-        if seconds is None:
+        until = math.inf if seconds is None else anyio.current_time() + seconds
+        if self._until < until or seconds is None:
+            seconds, until = self._seconds, self._until
+        if until == math.inf:
             return await wait()
-        with anyio.move_on_after(seconds):
+        with anyio.CancelScope(deadline=until):
             return await wait()
         raise self.timed_out(seconds)
 
@@ -261,10 +282,7 @@ class Exchange:
 
     async def _write(self, data: bytes | memoryview) -> None:
         connection = self._held()
-        if self._limits.write is None:
-            await connection.send(data)
-        else:
-            await self.within(self._limits.write, lambda: connection.send(data))
+        await self.within(self._limits.write, lambda: connection.send(data))
 
     async def _write_body(self) -> None:
         body = self._outgoing.body

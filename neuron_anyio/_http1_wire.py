@@ -8,7 +8,8 @@ reply ends becomes the next request's answer.
 from __future__ import annotations
 
 import io
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
 
 import httptools
 
@@ -31,6 +32,8 @@ Phase: TypeAlias = Literal["pool", "connect", "write", "read"]
 # As much as common servers take in a request; a head beyond it is an attack or a mistake.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
+# What is whole within so many bytes is parsed once: a gateway says the same to every frame, but for the date.
+WHOLE_BYTES = 512
 _BODILESS = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
 
@@ -119,7 +122,7 @@ class ReplyParser:
         self.http_version = ""
         self.headers: list[Header] = []
         self.started = self.head_complete = self.complete = False
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
 
     @property
     def reusable(self) -> bool:
@@ -131,7 +134,15 @@ class ReplyParser:
         Raises:
             ReplyRefused: see the class; the connection is of no more use.
         """
-        self.started = True
+        if not self.started:
+            self.started = True
+            if len(data) <= WHOLE_BYTES and not self._to_head and (whole := _whole_reply(data)) is not None:
+                self._adopt(whole)
+                return
+            self._parser = httptools.HttpResponseParser(self)
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if self._opening:
             self._judge_opening(data)
         size = len(data)
@@ -189,6 +200,27 @@ class ReplyParser:
             self._leftover = True
         if self.complete:
             self._parser = None  # it holds our callbacks: a cycle, one for each request
+
+    def whole(self, data: bytes) -> _WholeReply | None:
+        """Take a first piece; return what it says if it is all of a well-formed reply, else None."""
+        self._parser = httptools.HttpResponseParser(self)
+        try:
+            self._feed(data)
+        except ReplyRefused:
+            return None
+        if not self.complete or self._leftover:
+            return None
+        return _WholeReply(
+            self.status, self.reason, self.http_version, tuple(self.headers), self.take_body(), self._lives_on
+        )
+
+    def _adopt(self, whole: _WholeReply) -> None:
+        self._opening = b""
+        self.status, self.reason, self.http_version, headers, body, self._lives_on = whole
+        self.headers = list(headers)
+        if body:
+            self.on_body(body)
+        self.head_complete = self.complete = True
 
     def feed_eof(self) -> None:
         """Take the end of the connection, which ends a reply without length and cuts off any other.
@@ -285,3 +317,20 @@ class ReplyParser:
         if self.status < 200 and (encodings or lengths not in ([], [b"0"])):  # noqa: PLR2004 - informational
             self._refuse("an informational reply with a body")
         return bool(lengths or encodings)
+
+
+class _WholeReply(NamedTuple):
+    """What there is to know of a reply that came in one piece."""
+
+    status: int
+    reason: bytes
+    http_version: str
+    headers: tuple[Header, ...]
+    body: bytes
+    lives_on: bool
+
+
+@lru_cache(maxsize=64)
+def _whole_reply(data: bytes) -> _WholeReply | None:
+    """Return what bytes say if they are one whole reply to anything but a HEAD, None if they are not that alone."""
+    return ReplyParser("").whole(data)
