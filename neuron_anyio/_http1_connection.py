@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator
@@ -19,6 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from ._http1_dial import dial
+from ._http1_readiness import Readiness
 from ._http1_request import Origin
 from ._http1_wire import ExchangeFailed, Phase
 
@@ -50,10 +50,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_arrived",
         "_failure",
         "_is_at_end",
         "_is_closed",
+        "_readiness",
         "_reads_after_write",
         "_renegotiates",
         "_socket",
@@ -73,8 +73,7 @@ class Connection:
         self._is_at_end = self._is_closed = self._renegotiates = self._reads_after_write = False
         self._failure: OSError | None = None
         self._waiting = 0
-        self._arrived = select.poll()
-        self._arrived.register(connected, select.POLLIN)
+        self._readiness = Readiness(connected)
 
     @classmethod
     async def open(cls, origin: Origin, *, ssl_context: ssl.SSLContext | None, keep_alive_probes: bool) -> Connection:
@@ -121,7 +120,7 @@ class Connection:
                     self._renegotiates = False
                     await anyio.sleep(RENEGOTIATION_LOOK)
                 else:
-                    await self._wait(anyio.wait_writable)
+                    await self._wait_writable()
             except _SOCKET_ERRORS as exc:
                 raise self._failed("sending the request failed", exc, "write") from exc
             rest = self.send_nowait(rest)
@@ -149,7 +148,7 @@ class Connection:
             if self._tls is None or not self._tls.pending():
                 await anyio.lowlevel.checkpoint()
                 self._check_open()
-                if not self._arrived.poll(0):
+                if not self._readiness.now():
                     return None
             return self._receive_nowait()
         except _SOCKET_ERRORS as exc:
@@ -160,7 +159,7 @@ class Connection:
         try:
             data: bytes | None = None
             while data is None:
-                await self._wait(anyio.wait_writable if self._reads_after_write else anyio.wait_readable)
+                await (self._wait_writable() if self._reads_after_write else self._wait(self._readiness.wait))
                 data = self._receive_nowait()
         except _SOCKET_ERRORS as exc:
             raise self._failed("reading the reply failed", exc, "read") from exc
@@ -180,7 +179,7 @@ class Connection:
     def _with_other_records(self, first: bytes, tls: ssl.SSLSocket) -> bytes:
         """Take what else is there: TLS hands one record over at a time, and servers make one of each event."""
         records, size = [first], len(first)
-        while size < READ_BYTES and (tls.pending() or self._arrived.poll(0)):
+        while size < READ_BYTES and (tls.pending() or self._readiness.now()):
             try:
                 record = tls.recv(READ_BYTES)
             except ssl.SSLWantReadError:
@@ -200,8 +199,8 @@ class Connection:
         if self._is_at_end or self._is_closed or self._failure is not None:
             return True
         if self._tls is None:
-            return bool(self._arrived.poll(0))
-        if not self._tls.pending() and not self._arrived.poll(0):
+            return bool(self._readiness.now())
+        if not self._tls.pending() and not self._readiness.now():
             return False
         try:
             self._tls.recv(1)
@@ -218,6 +217,7 @@ class Connection:
         of its messages itself.
         """
         self._is_closed = True
+        self._readiness.close()
         if self._waiting:
             anyio.notify_closing(self._socket)
         else:
@@ -227,14 +227,17 @@ class Connection:
         if self._is_closed:
             raise anyio.ClosedResourceError
 
-    async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+    async def _wait_writable(self) -> None:
+        await self._wait(lambda: anyio.wait_writable(self._socket))
+
+    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait for the socket. Closed meanwhile, it stays open until the waiting task has left.
 
         On asyncio the task would else take down with it the wait of whoever got the same file descriptor by then.
         """
         self._waiting += 1
         try:
-            await wait(self._socket)
+            await wait()
         finally:
             self._waiting -= 1
             if self._is_closed and not self._waiting:
