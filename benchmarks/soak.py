@@ -42,8 +42,8 @@ WARM = 0.3
 """Part of the run after which memory and files are measured for the first time: what is remembered is full then."""
 
 GROWTH_MIB, GROWTH_FILES = 12.0, 32
-"""By which memory and open files may differ at the end: what leaks a hundred bytes a lease grows by more, and at most 32
-connections lie idle, how many depends on the moment."""
+"""By which memory and open files may differ at the end: what leaks a hundred bytes a lease grows by more, and at most
+32 connections lie idle, how many depends on the moment."""
 
 LEAVE_OUT = (
     "always",

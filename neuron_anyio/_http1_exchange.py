@@ -54,7 +54,7 @@ class Exchange:
         origin: where to.
         outgoing: the request.
         limits: of each wait.
-        seconds: for all of it, counted from now. What need not wait makes no scope for it.
+        seconds: for all of it, counted from the first wait. What need not wait asks for no time and makes no scope.
 
     Attributes:
         reply: what came so far.
@@ -91,7 +91,7 @@ class Exchange:
         self._outgoing = outgoing
         self._limits = limits
         self._seconds = seconds
-        self._until = seconds if seconds == math.inf else anyio.current_time() + seconds
+        self._until: float | None = None
         self._connection: Connection | None = None
         self._holds_place = self._written = False
         self._phase: Phase = "pool"
@@ -147,7 +147,7 @@ class Exchange:
             ExchangeFailed, ReplyRefused: as their classes say.
         """
         self._phase = "read"
-        if self.reply.started and self._until < math.inf and anyio.current_time() > self._until:
+        if self.reply.started and self._seconds < math.inf and anyio.current_time() > self._deadline():
             raise self.timed_out(self._seconds)  # one that never lets us wait ends in time, too
         connection = self._held()
         data = await connection.receive_soon()
@@ -172,14 +172,20 @@ class Exchange:
         Raises:
             ExchangeTimedOut: it took longer.
         """
-        until = math.inf if seconds is None else anyio.current_time() + seconds
-        if self._until < until or seconds is None:
-            seconds, until = self._seconds, self._until
+        limit, until = self._seconds, self._deadline()
+        if seconds is not None and (earlier := anyio.current_time() + seconds) < until:
+            limit, until = seconds, earlier
         if until == math.inf:
             return await wait()
         with anyio.CancelScope(deadline=until):
             return await wait()
-        raise self.timed_out(seconds)
+        raise self.timed_out(limit)
+
+    def _deadline(self) -> float:
+        """Return when the time for all of it is over."""
+        if self._until is None:
+            self._until = math.inf if self._seconds == math.inf else anyio.current_time() + self._seconds
+        return self._until
 
     # A place and a connection.
 

@@ -279,8 +279,9 @@ class Courier:
         self._on_room(now)
 
     def _tell_of(self, lease: Lease, kind: Callable[..., Event], **fields: object) -> None:
-        origin, task_id = self._brokers[lease.source].origin, lease.delivery.task.task_id or None
-        self._listeners.tell_of(lease, kind, origin=origin, task_id=task_id, **fields)
+        if self._listeners.is_heard:
+            origin, task_id = self._brokers[lease.source].origin, lease.delivery.task.task_id or None
+            self._listeners.tell_of(lease, kind, origin=origin, task_id=task_id, **fields)
 
     def _named(self, event: str, lease: Lease, **fields: object) -> dict[str, object]:
         return named(event, lease, origin=self._brokers[lease.source].origin, **fields)

@@ -32,6 +32,7 @@ from .lease_log import LeaseLog
 from .ledger import Arrival, Ledger
 from .listeners import Listeners
 from .model import CancelReason, Delivery, Failed, GiveBack, GivenBack, Outcome, Task
+from .native_loop import loop_clock
 from .outcome import CancelledOut, Ending, input_failure, outcome_of
 from .recorder import Recorder
 from .schemas import InvalidSchema
@@ -125,14 +126,14 @@ class Engine:
         self.listeners.publish(event)
 
     def _tell_of(self, lease: Lease, kind: Callable[..., events.Event], **fields: object) -> None:
-        self.listeners.tell_of(lease, kind, origin=self.sources[lease.source].origin, **fields)
+        if self.listeners.is_heard:
+            self.listeners.tell_of(lease, kind, origin=self.sources[lease.source].origin, **fields)
 
     def attach(self, work: TaskGroup, wiring: Wiring) -> None:
         """Say where handlers run and what they share. Before the first delivery."""
         self.handlers.open(work)
         self._wiring = wiring
-        # asyncio's loop tells its time itself; through anyio, each look is a search for the loop, too.
-        self._time = getattr(wiring.token.native_token, "time", anyio.current_time)
+        self._time = loop_clock()
 
     def restore(self, journal: Journal) -> None:
         """Take a journal, and what an earlier process left in it (promise L10). Before the first delivery."""

@@ -19,6 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from .driven import is_cancelled_by_scope
+from .native_loop import WaitEvent, event_maker
 from .wakeup import Wakeup
 
 __all__ = ["Lane"]
@@ -53,6 +54,7 @@ class Lane(Generic[J]):
         "_group",
         "_idle",
         "_latest",
+        "_make_event",
         "_most",
         "_name",
         "_ready",
@@ -78,11 +80,13 @@ class Lane(Generic[J]):
         self._latest: object = None  # whose job began last
         self._group: TaskGroup | None = None
         self._variables: Context | None = None
+        self._make_event: Callable[[], WaitEvent] = anyio.Event
 
     def open(self, group: TaskGroup) -> None:
         """Say where workers live, until their group is cancelled. What came before is carried now."""
         self._group = group
         self._variables = copy_context()
+        self._make_event = event_maker()
         if self._ready:
             self._call()
 
@@ -107,7 +111,7 @@ class Lane(Generic[J]):
             self._variables.copy().run(partial(self._group.start_soon, self._work, name=self._name))
 
     async def _work(self) -> None:
-        task, wakeup, rests = anyio.get_current_task(), Wakeup(), False
+        task, wakeup, rests = anyio.get_current_task(), Wakeup(self._make_event), False
         try:
             while await self._carry_ready(task) and len(self._idle) < MAX_IDLE:
                 rests = True

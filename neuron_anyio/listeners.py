@@ -37,11 +37,10 @@ class Listeners:
         return self._on_event is not None or bool(self._streams)
 
     def tell_of(self, lease: Lease, kind: Callable[..., Event], *, origin: str, **fields: object) -> None:
-        """Show an event of a lease. It is made only where somebody listens."""
-        if self.is_heard:
-            task = lease.delivery.task
-            about = {"lease_id": lease.delivery.id, "task_id": task.task_id, "capability": task.capability}
-            self.publish(kind(origin=origin, **(about | fields)))
+        """Make an event of a lease and show it. Ask `is_heard` before."""
+        task = lease.delivery.task
+        about = {"lease_id": lease.delivery.id, "task_id": task.task_id, "capability": task.capability}
+        self.publish(kind(origin=origin, **(about | fields)))
 
     def publish(self, event: Event) -> None:
         """Show an event to all who listen."""

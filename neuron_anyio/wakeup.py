@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
+
+from .native_loop import WaitEvent
 
 __all__ = ["Changed", "Once", "Wakeup"]
 
 
 class Wakeup:
-    """Wakes its one waiter; a call while nobody waits is kept for the next wait. In the loop's thread only."""
+    """Wakes its one waiter; a call while nobody waits is kept for the next wait. In the loop's thread only.
 
-    __slots__ = ("_event", "_raised")
+    Args:
+        make_event: an `event_maker`, for one that wakes often and lives in one loop.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_event", "_make_event", "_raised")
+
+    def __init__(self, make_event: Callable[[], WaitEvent] = anyio.Event) -> None:
         self._raised = False
-        self._event: anyio.Event | None = None
+        self._make_event = make_event
+        self._event: WaitEvent | None = None
 
     def notify(self) -> None:
         """Wake the waiter, or let the next wait return at once."""
@@ -25,13 +34,13 @@ class Wakeup:
     async def wait(self, *, until: float | None = None) -> bool:
         """Wait for `notify`; return whether it came before `until` (the loop's clock, seconds; None for ever)."""
         if not self._raised:
-            self._event = anyio.Event()
+            self._event = event = self._make_event()
             try:
                 if until is None:
-                    await self._event.wait()
+                    await event.wait()
                 else:
                     with anyio.CancelScope(deadline=until):
-                        await self._event.wait()
+                        await event.wait()
             finally:
                 self._event = None
         raised, self._raised = self._raised, False

@@ -61,8 +61,8 @@ LAYERS = (
     Layer(
         "waiting",
         """
-        logs wakeup taskgroups retries tokens _http1_wire _http1_request _http1_dial _http1_readiness _http1_connection _http1_pool
-        _http1_exchange _http1_client http1
+        logs native_loop wakeup taskgroups retries tokens _http1_wire _http1_request _http1_dial _http1_readiness
+        _http1_connection _http1_pool _http1_exchange _http1_client http1
         jsonrpc local_streams
         """,
     ),
