@@ -289,10 +289,13 @@ class LeaseContext:
         """How far the handler last said that the work is, 0 to 100; None before it has."""
         return self._percent
 
-    @property
-    def verdict(self) -> TerminalFailure | RetryableFailure | None:
-        """What the handler settled by `fail` or `retry`, before it was told to stop."""
-        return self._verdict
+    def take_verdict(self) -> TerminalFailure | RetryableFailure | None:
+        """Return what the handler settled by `fail` or `retry` before it was told to stop, and forget it.
+
+        The exception knows the handler's frames, and they this context: a circle.
+        """
+        verdict, self._verdict = self._verdict, None
+        return verdict
 
     @property
     def has_progress(self) -> bool:

@@ -66,7 +66,7 @@ class Driven:
     def __await__(self) -> Generator[Any, Any, Any]:
         run = self._in_context
         steps = self._awaitable.__await__()
-        is_closed = False
+        is_closed, value = False, None
         try:
             self._begin()
             trap = run(next, steps)
@@ -96,6 +96,7 @@ class Driven:
             raise RuntimeError("the handler raised GeneratorExit") from exc  # let through, it would end the neuron
         finally:
             self._end()
+            value = None  # trio's holds the exception that it raised, which knows this frame: a circle
 
 
 def is_cancelled_by_scope() -> bool:

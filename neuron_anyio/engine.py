@@ -323,7 +323,7 @@ class Engine:
         return run.is_spent
 
     def _ended(self, lease: Lease, run: Run, ending: Ending) -> None:
-        verdict, limit = run.context.verdict, self.limits.output_bytes
+        verdict, limit = run.context.take_verdict(), self.limits.output_bytes
         outcome = outcome_of(ending, lease, run.capability, verdict=verdict, output_bytes=limit)
         self.finish(lease, outcome, self.clock())
 
