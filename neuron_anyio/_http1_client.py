@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -72,6 +72,25 @@ class StreamReply(NamedTuple):
     def __repr__(self) -> str:
         """Show no header's value (promise C9)."""
         return f"StreamReply(status={self.status}, headers={len(self.headers)})"
+
+
+class _Streaming:
+    """The block in which a reply is read while it comes. As a generator it would be half a KiB more while it lasts."""
+
+    __slots__ = ("_exchange", "_timeout")
+
+    def __init__(self, exchange: Exchange, timeout: float) -> None:
+        self._exchange = exchange
+        self._timeout = timeout
+
+    async def __aenter__(self) -> StreamReply:
+        exchange = self._exchange
+        await exchange.within(self._timeout, exchange.begin)
+        headers, exchange.reply.headers = exchange.reply.headers, []  # whose they are now may forget them
+        return StreamReply(exchange.reply.status, headers, ReplyBody(exchange))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._exchange.finish()
 
 
 class Http1Client:
@@ -164,7 +183,7 @@ class Http1Client:
         max_reply_bytes: int,
     ) -> RawReply:
         """Send a prepared request and read the whole reply; arguments and errors are those of `request`."""
-        exchange = self._exchange(prepared, body, seconds=timeout)
+        exchange = self._exchange(prepared, body, seconds=timeout, recalls=True)
         reply = exchange.reply
         try:
             await exchange.begin()
@@ -175,17 +194,16 @@ class Http1Client:
         kept = reply.take_body()[:max_reply_bytes]
         return RawReply(reply.status, reply.headers, kept, reply.size > max_reply_bytes)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: Endpoint | str | httpx.URL,
         headers: Sequence[Header],
         body: bytes = b"",
         *,
-        timeout: float,  # noqa: ASYNC109 - bounds a part of the block only
+        timeout: float,
         idempotent: bool = True,
-    ) -> AsyncGenerator[StreamReply]:
+    ) -> AbstractAsyncContextManager[StreamReply]:
         """Send a request and read the reply's body while it comes.
 
         Args:
@@ -199,16 +217,21 @@ class Http1Client:
         Raises:
             ExchangeFailed, ReplyRefused, ValueError: as for `request`; the iteration raises the first two.
         """
-        exchange = self._exchange(self.prepare(method, url, headers, idempotent=idempotent), body)
-        await exchange.within(timeout, exchange.begin)
-        try:
-            yield StreamReply(exchange.reply.status, exchange.reply.headers, ReplyBody(exchange))
-        finally:
-            exchange.finish()
+        prepared = self.prepare(method, url, headers, idempotent=idempotent)
+        return _Streaming(self._exchange(prepared, body), timeout)
 
-    def _exchange(self, prepared: Prepared, body: bytes, *, seconds: float = math.inf) -> Exchange:
-        outgoing = prepared.with_body(body)
-        return Exchange(self._pool, self._connect, prepared.origin, outgoing, self._frame_limits, seconds=seconds)
+    def _exchange(
+        self, prepared: Prepared, body: bytes, *, seconds: float = math.inf, recalls: bool = False
+    ) -> Exchange:
+        return Exchange(
+            self._pool,
+            self._connect,
+            prepared.origin,
+            prepared.with_body(body),
+            self._frame_limits,
+            seconds=seconds,
+            recalls=recalls,
+        )
 
     async def _connect(self, origin: Origin) -> Connection:
         context: ssl.SSLContext | None = None

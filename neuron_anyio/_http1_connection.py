@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -52,13 +52,11 @@ class Connection:
     __slots__ = (
         "_failure",
         "_is_at_end",
-        "_is_closed",
         "_readiness",
         "_reads_after_write",
         "_renegotiates",
         "_socket",
         "_tls",
-        "_waiting",
         "idle_since",
         "origin",
         "used",
@@ -70,9 +68,8 @@ class Connection:
         self.idle_since = 0.0
         self._socket = connected
         self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
-        self._is_at_end = self._is_closed = self._renegotiates = self._reads_after_write = False
+        self._is_at_end = self._renegotiates = self._reads_after_write = False
         self._failure: OSError | None = None
-        self._waiting = 0
         self._readiness = Readiness(connected)
 
     @classmethod
@@ -120,7 +117,7 @@ class Connection:
                     self._renegotiates = False
                     await anyio.sleep(RENEGOTIATION_LOOK)
                 else:
-                    await self._wait_writable()
+                    await self._readiness.wait_writable()
             except _SOCKET_ERRORS as exc:
                 raise self._failed("sending the request failed", exc, "write") from exc
             rest = self.send_nowait(rest)
@@ -159,7 +156,9 @@ class Connection:
         try:
             data: bytes | None = None
             while data is None:
-                await (self._wait_writable() if self._reads_after_write else self._wait(self._readiness.wait))
+                readiness = self._readiness
+                await (readiness.wait_writable() if self._reads_after_write else readiness.wait())
+                self._check_open()
                 data = self._receive_nowait()
         except _SOCKET_ERRORS as exc:
             raise self._failed("reading the reply failed", exc, "read") from exc
@@ -196,7 +195,7 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Return whether a connection between two exchanges was closed, or holds bytes that nobody asked for."""
-        if self._is_at_end or self._is_closed or self._failure is not None:
+        if self._is_at_end or self._readiness.is_closed or self._failure is not None:
             return True
         if self._tls is None:
             return bool(self._readiness.now())
@@ -216,33 +215,11 @@ class Connection:
         Without the closing handshake of TLS: it would wait for a peer that may be dead, and HTTP/1.1 marks the end
         of its messages itself.
         """
-        self._is_closed = True
         self._readiness.close()
-        if self._waiting:
-            anyio.notify_closing(self._socket)
-        else:
-            self._socket.close()
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self._readiness.is_closed:
             raise anyio.ClosedResourceError
-
-    async def _wait_writable(self) -> None:
-        await self._wait(lambda: anyio.wait_writable(self._socket))
-
-    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the socket. Closed meanwhile, it stays open until the waiting task has left.
-
-        On asyncio the task would else take down with it the wait of whoever got the same file descriptor by then.
-        """
-        self._waiting += 1
-        try:
-            await wait()
-        finally:
-            self._waiting -= 1
-            if self._is_closed and not self._waiting:
-                self._socket.close()
-        self._check_open()
 
     def _failed(self, what: str, exc: Exception, phase: Phase) -> ExchangeFailed:
         return ExchangeFailed(f"{self.origin}: {what}: {_reason(exc)}", phase=phase)

@@ -55,6 +55,7 @@ class Exchange:
         outgoing: the request.
         limits: of each wait.
         seconds: for all of it, counted from the first wait. What need not wait asks for no time and makes no scope.
+        recalls: see `ReplyParser`.
 
     Attributes:
         reply: what came so far.
@@ -84,6 +85,7 @@ class Exchange:
         limits: TimeLimits,
         *,
         seconds: float = math.inf,
+        recalls: bool = False,
     ) -> None:
         self._pool = pool
         self._connect = connect
@@ -95,7 +97,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._holds_place = self._written = False
         self._phase: Phase = "pool"
-        self.reply = ReplyParser(origin, to_head=outgoing.to_head)
+        self.reply = ReplyParser(origin, to_head=outgoing.to_head, recalls=recalls)
 
     def timed_out(self, seconds: float) -> ExchangeTimedOut:
         """Return the error for a time limit that struck now."""
@@ -166,7 +168,7 @@ class Exchange:
             raise ExchangeFailed(f"{self._origin}: read after the reply was closed", phase="read")
         return self._connection
 
-    async def within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> _T:
+    def within(self, seconds: float | None, wait: Callable[[], Awaitable[_T]]) -> Awaitable[_T]:
         """Wait for a step of this exchange, at most so many seconds and no longer than there are for all of it.
 
         Raises:
@@ -175,8 +177,9 @@ class Exchange:
         limit, until = self._seconds, self._deadline()
         if seconds is not None and (earlier := anyio.current_time() + seconds) < until:
             limit, until = seconds, earlier
-        if until == math.inf:
-            return await wait()
+        return wait() if until == math.inf else self._until_then(until, limit, wait)
+
+    async def _until_then(self, until: float, limit: float, wait: Callable[[], Awaitable[_T]]) -> _T:
         with anyio.CancelScope(deadline=until):
             return await wait()
         raise self.timed_out(limit)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import select
 import socket
+import weakref
+from contextvars import Context
 from typing import Any
 
 import anyio
 
-from .native_loop import event_maker, native_loop
-from .wakeup import Wakeup
+from .native_loop import FutureEvent, native_loop
 
 __all__ = ["Readiness"]
 
@@ -23,18 +24,23 @@ class Readiness:
     """Of one connected socket. In the loop's thread only.
 
     Args:
-        connected: never blocks; whoever closes it calls `close` before.
+        connected: never blocks; `close` closes it.
+
+    Attributes:
+        is_closed: whether `close` was called.
     """
 
-    __slots__ = ("_in_vain", "_is_awaited", "_loop", "_poll", "_socket", "_wakeup")
+    __slots__ = ("__weakref__", "_event", "_in_vain", "_loop", "_poll", "_socket", "_waiting", "is_closed")
 
     def __init__(self, connected: socket.socket) -> None:
+        self._loop: Any = None  # while it watches
         self._socket = connected
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
-        self._wakeup: Wakeup | None = None
-        self._is_awaited = self._in_vain = False
-        self._loop: Any = None  # while it watches
+        self._event: FutureEvent | None = None  # while somebody waits for the loop that watches
+        self._in_vain = False
+        self.is_closed: bool = False
+        self._waiting = 0
 
     def now(self) -> bool:
         """Return whether there is something to read, be it the end."""
@@ -47,42 +53,79 @@ class Readiness:
         Raises:
             anyio.BusyResourceError: another task waits.
         """
-        if self._is_awaited:
+        if self._event is not None:
             raise anyio.BusyResourceError("reading from")
-        self._is_awaited = True
+        self._waiting += 1
         try:
-            wakeup = self._watch()
-            await (anyio.wait_readable(self._socket) if wakeup is None else wakeup.wait())
+            if self._watch():
+                self._event = FutureEvent(self._loop)
+                await self._event.wait()
+            else:
+                await anyio.wait_readable(self._socket)
         finally:
-            self._is_awaited = False
+            self._event = None
+            self._leave()
+
+    async def wait_writable(self) -> None:
+        """Wait until something may be written, or until `close`."""
+        self._waiting += 1
+        try:
+            await anyio.wait_writable(self._socket)
+        finally:
+            self._leave()
 
     def close(self) -> None:
-        """Let the loop watch no longer, and whoever waits go on. May be called again."""
-        self._unwatch()
-        if self._is_awaited and self._wakeup is not None:
-            self._wakeup.notify()
+        """Close the socket and let whoever waits go on. May be called again.
 
-    def _watch(self) -> Wakeup | None:
-        """Let the loop watch, and return what it wakes; None where it cannot watch."""
+        It stays open until they have left: on asyncio a task would else take down with it the wait of whoever got the
+        same file descriptor by then.
+        """
+        self.is_closed = True
+        self._unwatch()
+        if self._event is not None:
+            self._event.set()
+        if self._waiting:
+            anyio.notify_closing(self._socket)
+        else:
+            self._socket.close()
+
+    def _leave(self) -> None:
+        self._waiting -= 1
+        if self.is_closed and not self._waiting:
+            self._socket.close()
+
+    def _watch(self) -> bool:
+        """Let the running loop watch; return whether it can."""
+        if self._loop is not None and not self._loop.is_running():
+            self._unwatch()  # a loop of an earlier run
         if self._loop is None:
             loop = native_loop()
             if not hasattr(loop, "add_reader"):
-                return None
-            self._wakeup = self._wakeup or Wakeup(event_maker())
-            loop.add_reader(self._socket.fileno(), self._look)
+                return False
+            # The loop must keep nothing alive: neither the variables of who waits first, nor what nobody uses any more.
+            Context().run(loop.add_reader, self._socket.fileno(), _look, weakref.ref(self))
             self._loop = loop
-        return self._wakeup
+        return True
 
     def _unwatch(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed():
             loop.remove_reader(self._socket.fileno())
 
-    def _look(self) -> None:
+    def __del__(self) -> None:
+        self._unwatch()
+
+    def look(self) -> None:
         """Take the loop's word that there is something; it comes once more than needed, and when nobody waits."""
-        if self._is_awaited and self._wakeup is not None:
-            self._wakeup.notify()
+        if self._event is not None:
+            self._event.set()
         elif self._in_vain:
             self._unwatch()  # or the loop would go on and on about it
         else:
             self._in_vain = True
+
+
+def _look(watched: weakref.ref[Readiness]) -> None:
+    readiness = watched()
+    if readiness is not None:
+        readiness.look()

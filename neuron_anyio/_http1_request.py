@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -65,6 +66,12 @@ class Origin(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{host}:{self.port}"
 
 
+@lru_cache(maxsize=64)
+def _origin(scheme: str, host: str, port: int) -> Origin:
+    """Return the one origin that all requests to it share."""
+    return Origin(scheme, host, port)
+
+
 def _port(scheme: str, port: int | None) -> int:
     if port is None:
         return _DEFAULT_PORTS[scheme]
@@ -99,7 +106,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         scheme, host, path, query = plain["scheme"], plain["host"], plain["path"] or "/", plain["query"] or ""
         port = _port(scheme, int(plain["port"]) if plain["port"] else None)
         authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
-        return cls(Origin(scheme, host, port), (path + query).encode(), authority.encode())
+        return cls(_origin(scheme, host, port), (path + query).encode(), authority.encode())
 
     @classmethod
     def _read_by_httpx(cls, url: str | httpx.URL) -> Endpoint:

@@ -8,7 +8,6 @@ reply ends becomes the next request's answer.
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 import httptools
@@ -32,8 +31,8 @@ Phase: TypeAlias = Literal["pool", "connect", "write", "read"]
 # As much as common servers take in a request; a head beyond it is an attack or a mistake.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-# What is whole within so many bytes is parsed once: a gateway says the same to every frame, but for the date.
-WHOLE_BYTES = 512
+# A gateway says the same to every frame, but for the date: so many replies of so many bytes are parsed once.
+RECALLED_BYTES, RECALLED = 512, 64
 _BODILESS = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
 
@@ -88,6 +87,7 @@ class ReplyParser:
         "_parser",
         "_peer",
         "_progress",
+        "_recalls",
         "_refusal",
         "_says_close",
         "_to_head",
@@ -102,14 +102,17 @@ class ReplyParser:
         "status",
     )
 
-    def __init__(self, peer: object, *, to_head: bool = False) -> None:
+    def __init__(self, peer: object, *, to_head: bool = False, recalls: bool = False) -> None:
         """Expect a reply.
 
         Args:
             peer: the server; its text names it in error messages.
             to_head: the request was a HEAD.
+            recalls: what is the same byte for byte as a reply before it need not be parsed again; for replies without
+                secrets, which are kept in memory for that.
         """
         self._peer = peer
+        self._recalls = recalls and not to_head
         self._to_head = to_head
         self._body: list[bytes] = []
         self._block_left = MAX_HEAD_BYTES
@@ -134,13 +137,21 @@ class ReplyParser:
         Raises:
             ReplyRefused: see the class; the connection is of no more use.
         """
-        if not self.started:
-            self.started = True
-            if len(data) <= WHOLE_BYTES and not self._to_head and (whole := _whole_reply(data)) is not None:
-                self._adopt(whole)
-                return
-            self._parser = httptools.HttpResponseParser(self)
+        if self.started:
+            self._feed(data)
+            return
+        self.started = True
+        if self._recalls and (known := _recalled.get(data)) is not None:
+            self._adopt(known)
+            return
+        self._parser = httptools.HttpResponseParser(self)
         self._feed(data)
+        if self._recalls and self.reusable and len(data) <= RECALLED_BYTES:
+            if len(_recalled) >= RECALLED:
+                _recalled.clear()
+            _recalled[data] = _Known(
+                self.status, self.reason, self.http_version, tuple(self.headers), b"".join(self._body)
+            )
 
     def _feed(self, data: bytes) -> None:
         if self._opening:
@@ -201,26 +212,13 @@ class ReplyParser:
         if self.complete:
             self._parser = None  # it holds our callbacks: a cycle, one for each request
 
-    def whole(self, data: bytes) -> _WholeReply | None:
-        """Take a first piece; return what it says if it is all of a well-formed reply, else None."""
-        self._parser = httptools.HttpResponseParser(self)
-        try:
-            self._feed(data)
-        except ReplyRefused:
-            return None
-        if not self.complete or self._leftover:
-            return None
-        return _WholeReply(
-            self.status, self.reason, self.http_version, tuple(self.headers), self.take_body(), self._lives_on
-        )
-
-    def _adopt(self, whole: _WholeReply) -> None:
+    def _adopt(self, known: _Known) -> None:
         self._opening = b""
-        self.status, self.reason, self.http_version, headers, body, self._lives_on = whole
+        self.status, self.reason, self.http_version, headers, body = known
         self.headers = list(headers)
         if body:
             self.on_body(body)
-        self.head_complete = self.complete = True
+        self.head_complete = self.complete = self._lives_on = True
 
     def feed_eof(self) -> None:
         """Take the end of the connection, which ends a reply without length and cuts off any other.
@@ -319,18 +317,15 @@ class ReplyParser:
         return bool(lengths or encodings)
 
 
-class _WholeReply(NamedTuple):
-    """What there is to know of a reply that came in one piece."""
+class _Known(NamedTuple):
+    """What there is to know of a reply that came in one piece and left its connection fit for another request."""
 
     status: int
     reason: bytes
     http_version: str
     headers: tuple[Header, ...]
     body: bytes
-    lives_on: bool
 
 
-@lru_cache(maxsize=64)
-def _whole_reply(data: bytes) -> _WholeReply | None:
-    """Return what bytes say if they are one whole reply to anything but a HEAD, None if they are not that alone."""
-    return ReplyParser("").whole(data)
+_recalled: dict[bytes, _Known] = {}
+"""By all their bytes."""

@@ -76,11 +76,20 @@ class Alarms:
     def close(self) -> None:
         """Ring no more, and let `run` return."""
         self._is_closed = True
+        self._alarms.clear()
         self._wakeup.notify()
 
-    async def run(self) -> None:
-        """Ring until closed. One task at a time."""
-        while not self._is_closed:
+    def look_up(self) -> None:
+        """Let `run` see whether it is to return."""
+        self._wakeup.notify()
+
+    async def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Ring until closed. One task at a time.
+
+        Args:
+            until: return when this holds instead, closed or not; `look_up` tells that it may.
+        """
+        while not (self._is_closed if until is None else until()):
             now = self._clock()
             self._next = -math.inf  # what rings need not wake the clock: it looks at all of them before it sleeps
             for alarm in self._alarms:

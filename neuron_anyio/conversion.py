@@ -15,6 +15,15 @@ from .schemas import Validator
 
 __all__ = ["Converter", "Mismatch", "converter_for", "judge"]
 
+VALUES = ("const", "default", "enum", "examples")
+"""Keywords of a schema that hold values, not schemas."""
+
+NAMED = ("$defs", "patternProperties", "properties")
+"""Keywords that hold schemas by names of one's own."""
+
+NARROWING = {"maxLength", "minLength", "pattern"}
+"""What says more of a decimal's text than msgspec does; whoever wrote it means text."""
+
 
 class Converter(Protocol):
     """JSON text to one annotated type and back.
@@ -219,14 +228,20 @@ def _readable(schema: Any) -> Any:
         return [_readable(item) for item in schema]
     if not _is_object(schema):
         return schema
-    readable = {
-        name: " ".join(value.split("\n\n")[0].split())
-        if name == "description" and isinstance(value, str)
-        else _readable(value)
-        for name, value in schema.items()
-        if not (name == "uniqueItems" and value is True)
-    }
-    return readable | {"type": ["string", "number"]} if readable.get("format") == "decimal" else readable
+    readable = {name: _readable_member(name, value) for name, value in schema.items()}
+    if readable.get("uniqueItems") is True:
+        del readable["uniqueItems"]
+    if readable.get("format") == "decimal" and readable.get("type") == "string" and not readable.keys() & NARROWING:
+        readable["type"] = ["string", "number"]
+    return readable
+
+
+def _readable_member(name: str, value: Any) -> Any:
+    if name == "description" and isinstance(value, str):
+        return " ".join(value.split("\n\n")[0].split())
+    if name in NAMED and _is_object(value):
+        return {each: _readable(schema) for each, schema in value.items()}
+    return value if name in VALUES else _readable(value)
 
 
 def _is_array(value: object) -> TypeGuard[list[Any]]:

@@ -19,7 +19,7 @@ from .abc import Broker, Receipt, Verdict
 from .alarms import Alarms
 from .config import Timing
 from .errors import TransportError
-from .events import Event, ResultAccepted, ResultRejected
+from .events import ResultAccepted, ResultRejected
 from .executor import Run
 from .lanes import Lane
 from .lease import Lease, State
@@ -260,13 +260,14 @@ class Courier:
             self._send_anew(job, now)
             return
         seconds = None if lease.finished is None else now - lease.finished
+        task_id = lease.delivery.task.task_id or None
         if receipt.verdict is Verdict.ACCEPTED:
             self._ledger.accepted(lease, now)
-            self._tell_of(lease, ResultAccepted, seconds=seconds)
+            self._listeners.tell_of(lease, ResultAccepted, task_id=task_id, seconds=seconds)
         else:
             line = self._named("result.rejected", lease, verdict=receipt.verdict.name)
             self._log.warning("result of lease %s not taken: %s", delivery_id, receipt.reason, extra=line)
-            self._tell_of(lease, ResultRejected, seconds=seconds, reason=receipt.reason)
+            self._listeners.tell_of(lease, ResultRejected, task_id=task_id, seconds=seconds, reason=receipt.reason)
             if receipt.verdict is Verdict.GONE:
                 self._ledger.gone(lease, now)
             elif self._ledger.refused(lease, receipt.reason, now):
@@ -277,11 +278,6 @@ class Courier:
         lease.runtime = None  # the run knows its lease, too: a cycle
         self._changed.notify()
         self._on_room(now)
-
-    def _tell_of(self, lease: Lease, kind: Callable[..., Event], **fields: object) -> None:
-        if self._listeners.is_heard:
-            origin, task_id = self._brokers[lease.source].origin, lease.delivery.task.task_id or None
-            self._listeners.tell_of(lease, kind, origin=origin, task_id=task_id, **fields)
 
     def _named(self, event: str, lease: Lease, **fields: object) -> dict[str, object]:
         return named(event, lease, origin=self._brokers[lease.source].origin, **fields)

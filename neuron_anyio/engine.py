@@ -125,10 +125,6 @@ class Engine:
         """Show an event to whoever listens."""
         self.listeners.publish(event)
 
-    def _tell_of(self, lease: Lease, kind: Callable[..., events.Event], **fields: object) -> None:
-        if self.listeners.is_heard:
-            self.listeners.tell_of(lease, kind, origin=self.sources[lease.source].origin, **fields)
-
     def attach(self, work: TaskGroup, wiring: Wiring) -> None:
         """Say where handlers run and what they share. Before the first delivery."""
         self.handlers.open(work)
@@ -184,7 +180,7 @@ class Engine:
             self.deadlines.watch(lease)
             self.sources[source].lease_held(lease, now)
             return
-        self._tell_of(lease, events.LeaseAdmitted)
+        self.listeners.tell_of(lease, events.LeaseAdmitted)
         if lease.outcome is None:  # nobody who listens has called it off
             self._judge(lease, now, queued=arrival is Arrival.REPLACED)
 
@@ -303,7 +299,7 @@ class Engine:
         run = lease.runtime = Run(lease, capability, LeaseContext(lease, self._wiring), value, executor=self.executor)
         if capability.terms.timeout is not None:
             lease.deadline = now + capability.terms.timeout
-        self._tell_of(lease, events.LeaseStarted, attempt=task.attempt)
+        self.listeners.tell_of(lease, events.LeaseStarted, attempt=task.attempt)
         self.deadlines.watch(lease)
         self.sources[lease.source].lease_held(lease, now)
         self.handlers.push((lease, run))
@@ -340,7 +336,7 @@ class Engine:
             self.counts[capability][type(outcome).__name__] += 1
         if admitted:
             seconds = None if lease.started is None else now - lease.started
-            self._tell_of(lease, events.LeaseSettled, outcome=outcome, seconds=seconds)
+            self.listeners.tell_of(lease, events.LeaseSettled, outcome=outcome, seconds=seconds)
         self._tell.settled(lease)
         self.recorder.record(lease)
         self.courier.put(lease, now)
@@ -395,6 +391,6 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         task = lease.delivery.task
         self._tell.lost(lease)
-        self._tell_of(lease, events.LeaseLost)
+        self.listeners.tell_of(lease, events.LeaseLost)
         if self.capabilities[task.capability].terms.on_lease_lost == "cancel":
             self._stop(lease, CancelReason.LEASE_LOST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -20,27 +20,27 @@ class Listeners:
 
     Args:
         on_event: told every event from the first one, or None.
+        origins: names of the brokers, by number.
         log: logger.
     """
 
-    __slots__ = ("_closed", "_log", "_on_event", "_streams")
+    __slots__ = ("_closed", "_log", "_on_event", "_origins", "_streams")
 
-    def __init__(self, on_event: Callable[[Event], None] | None, log: logging.Logger) -> None:
+    def __init__(
+        self, on_event: Callable[[Event], None] | None, *, origins: Sequence[str], log: logging.Logger
+    ) -> None:
         self._on_event = on_event
+        self._origins = origins
         self._log = log
         self._closed = False
         self._streams: dict[MemoryObjectSendStream[Event], int] = {}  # with how many events each has missed in a row
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody listens; else an event need not be made."""
-        return self._on_event is not None or bool(self._streams)
-
-    def tell_of(self, lease: Lease, kind: Callable[..., Event], *, origin: str, **fields: object) -> None:
-        """Make an event of a lease and show it. Ask `is_heard` before."""
-        task = lease.delivery.task
-        about = {"lease_id": lease.delivery.id, "task_id": task.task_id, "capability": task.capability}
-        self.publish(kind(origin=origin, **(about | fields)))
+    def tell_of(self, lease: Lease, kind: Callable[..., Event], **fields: object) -> None:
+        """Show an event of a lease. It is made only where somebody listens."""
+        if self._on_event is not None or self._streams:
+            origin, task = self._origins[lease.source], lease.delivery.task
+            about = {"lease_id": lease.delivery.id, "task_id": task.task_id, "capability": task.capability}
+            self.publish(kind(origin=origin, **(about | fields)))
 
     def publish(self, event: Event) -> None:
         """Show an event to all who listen."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.lowlevel
 
-__all__ = ["WaitEvent", "event_maker", "loop_clock", "native_loop"]
+__all__ = ["FutureEvent", "WaitEvent", "event_maker", "loop_clock", "native_loop", "one_waiter_event"]
 
 
 class WaitEvent(Protocol):
@@ -47,13 +47,22 @@ def event_maker() -> Callable[[], WaitEvent]:
     """Return what makes events for one waiter each, in the running loop."""
     loop = native_loop()
     if hasattr(loop, "create_future"):
-        return partial(_FutureEvent, loop)
+        return partial(FutureEvent, loop)
     make: Callable[[], WaitEvent] = sys.modules["trio"].Event if _is_trio(loop) else anyio.Event
     return make
 
 
-class _FutureEvent:
-    """A future of asyncio's: its waiter is woken without a list of waiters."""
+def one_waiter_event() -> WaitEvent:
+    """Make an event for one waiter in the running loop. anyio's, which is for many, has a deque and takes 860 bytes."""
+    return event_maker()()
+
+
+class FutureEvent:
+    """A future of asyncio's: its waiter is woken without a list of waiters.
+
+    Args:
+        loop: the running loop, one of asyncio's kind.
+    """
 
     __slots__ = ("_future",)
 
@@ -61,10 +70,12 @@ class _FutureEvent:
         self._future = loop.create_future()
 
     def set(self) -> None:
+        """Wake the waiter."""
         if not self._future.done():  # else set already, or its waiter was cancelled
             self._future.set_result(None)
 
     def wait(self) -> Awaitable[object]:
+        """Return what is to be awaited, once."""
         awaitable: Awaitable[object] = self._future
         return awaitable
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
 
@@ -23,7 +23,7 @@ from .executor import Middleware
 from .listeners import Listeners
 from .setup import brokers_for, capabilities_by_type, check_functions, checked_concurrency, checked_neuron_id
 from .snapshot import Session, Snapshot
-from .supervisor import Supervisor
+from .supervisor import NOTHING, Supervisor
 from .tokens import Auth
 
 if TYPE_CHECKING:
@@ -134,25 +134,17 @@ class Opening(anyio.AsyncContextManagerMixin):
     ) -> None:
         self.neuron: Neuron = Neuron(engine, listeners)
         self._engine = engine
-        self._listeners = listeners
         self._lifespan = lifespan
         self._journal = journal
         self._telemetry = telemetry
 
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[Neuron]:
+    def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Neuron]:
         if self._engine.stopped:
             raise RuntimeError("this neuron has ended; call open_neuron again for another")
-        watching = nullcontext() if self._telemetry is None else self._telemetry.watching(self.neuron)
-        try:
-            async with (
-                watching,
-                nullcontext() if self._lifespan is None else self._lifespan() as state,
-                Supervisor(self._engine, self.neuron, state, journal=self._journal).running(),
-            ):
-                yield self.neuron
-        finally:
-            self._listeners.close()
+        watching = NOTHING if self._telemetry is None else self._telemetry.watching(self.neuron)
+        return Supervisor(
+            self._engine, self.neuron, lifespan=self._lifespan, journal=self._journal, watching=watching
+        ).running()
 
 
 class NeuronOptions(TypedDict, total=False):
@@ -225,7 +217,7 @@ def open_neuron(
     if telemetry is not None:
         spans = telemetry.instrument(neuron_id, log=log, on_event=on_event)
         middleware, on_event = (spans.middleware, *middleware), spans.on_event
-    listeners = Listeners(on_event, log)
+    listeners = Listeners(on_event, origins=[broker.origin for broker in brokers], log=log)
     engine = Engine(
         neuron_id=checked_neuron_id(neuron_id),
         capabilities=by_type,

@@ -4,22 +4,22 @@
     -------------                          -------------------------------
     lifespan                               brokers              last words still have a wire
       task group ------- starts -------->    task group         handlers, delivery, heartbeats
-        the body                               intake           of further brokers in tasks of their own
-        the clock
+        the clock, until accepted              intake           of further brokers in tasks of their own
+        the body, the clock beside it
         leaves: asks to drain  --------->      drains, ends
 
 The neuron's task is shielded because the last words of a cancelled neuron need a wire for two more seconds (promise
-D3). What tells it of the caller's cancellation is the clock, which runs beside it and goes on in the shield then.
+D3). What tells it of the caller's cancellation is the clock, which runs beside it and goes on in the shield then. The
+clock gets a task of its own only for the body: what is there while a thousand neurons register stays with the process.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup, TaskStatus
@@ -33,9 +33,13 @@ from .errors import NeuronError
 from .groups import add_context, leaves
 from .logs import named
 from .taskgroups import body_task_group
-from .wakeup import Once
 
-__all__ = ["Stop", "Supervisor"]
+__all__ = ["NOTHING", "Stop", "Supervisor"]
+
+N = TypeVar("N", bound=NeuronHandle)
+
+NOTHING: AbstractAsyncContextManager[Any] = nullcontext()
+"""In the place of a block that nobody wants."""
 
 
 class Stop(enum.IntEnum):
@@ -47,27 +51,45 @@ class Stop(enum.IntEnum):
 
 
 class _Started(TaskStatus[None]):
-    """Tells the supervisor that one broker has been accepted."""
+    """Tells the supervisor that one broker has been accepted, once."""
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback: Callable[[], None] | None = callback
+    def __init__(self, tell: Callable[[int], None], number: int) -> None:
+        self._tell: Callable[[int], None] | None = tell
+        self._number = number
 
     def started(self, value: None = None) -> None:  # noqa: ARG002 - the base's signature
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(self._number)
 
 
-class Supervisor:
-    """The life of one neuron: entering, the body, the drain, and which exception comes out."""
+class Supervisor(Generic[N]):
+    """The life of one neuron: entering, the body, the drain, and which exception comes out.
 
-    def __init__(self, engine: Engine, neuron: NeuronHandle, state: Any, *, journal: Path | None) -> None:
+    Args:
+        engine: its parts.
+        neuron: what the body gets.
+        lifespan, journal: as given to `open_neuron`.
+        watching: a block round all of it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        neuron: N,
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        journal: Path | None,
+        watching: AbstractAsyncContextManager[Any] = NOTHING,
+    ) -> None:
         self._engine = engine
         self._neuron = neuron
-        self._state = state
+        self._lifespan = lifespan
+        self._state: Any = None
         self._journal = journal
+        self._watching = watching
         self._stop = Stop.NOT
-        self._ready = Once()
+        self._ready = False
         self._waiting_for = len(engine.brokers)
         self._body = CancelScope()
         self._patience: CancelScope | None = None
@@ -76,27 +98,32 @@ class Supervisor:
         self._intake: list[CancelScope] = []
 
     @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
+    async def running(self) -> AsyncGenerator[N]:
         """Run the neuron round a body. The table of what comes out is in the tests."""
         try:
-            async with body_task_group() as group:
-                group.start_soon(self._live, name="neuron")
-                group.start_soon(self._watch, name="neuron clock")
+            async with self._watching, NOTHING if self._lifespan is None else self._lifespan() as self._state:
                 try:
-                    with self._body:
-                        await self._ready.wait()
-                        if self._engine.fatal is None:
-                            yield
-                    self.request(Stop.DRAIN)
-                except Exception:
-                    self.request(Stop.NOW)
+                    async with body_task_group() as group:
+                        group.start_soon(self._live, name="neuron")
+                        try:
+                            await self._watch(until=self._is_ready)
+                            if not self._is_cut:
+                                group.start_soon(self._watch, name="neuron clock")
+                            if self._engine.fatal is None:
+                                with self._body:
+                                    yield self._neuron
+                            self.request(Stop.DRAIN)
+                        except Exception:
+                            self.request(Stop.NOW)
+                            raise
+                except Exception as raised:
+                    if self._engine.fatal is not None:
+                        add_context(raised, self._engine.fatal)
                     raise
-        except Exception as raised:
-            if self._engine.fatal is not None:
-                add_context(raised, self._engine.fatal)
-            raise
-        if self._engine.fatal is not None:
-            raise self._engine.fatal
+                if self._engine.fatal is not None:
+                    raise self._engine.fatal
+        finally:
+            self._engine.listeners.close()
 
     def request(self, stop: Stop) -> None:
         """Ask the neuron to end, this urgently."""
@@ -112,7 +139,7 @@ class Supervisor:
             self._engine.fatal = error
             line = named("neuron.failed", neuron_id=self._engine.neuron_id, error=type(error).__name__)
             self._engine.log.error("the neuron ends: %s", error, extra=line)
-        self._ready.set()
+        self._be_ready()
         self._body.cancel()
         self.request(Stop.DRAIN)
 
@@ -124,18 +151,29 @@ class Supervisor:
         failure.__cause__ = error
         self._fail(failure)
 
-    async def _watch(self) -> None:
+    def _be_ready(self) -> None:
+        self._ready = True
+        self._engine.alarms.look_up()
+
+    def _is_ready(self) -> bool:
+        return self._ready
+
+    async def _watch(self, until: Callable[[], bool] | None = None) -> None:
         """Run the clock; where it is cancelled, say so to the neuron, which needs it to the end."""
-        alarms = self._engine.alarms
         try:
-            await alarms.run()
+            await self._engine.alarms.run(until)
         except Exception as exc:
             self._break(exc)
-        finally:
-            self._is_cut = True
-            self.request(Stop.NOW)
-            if self._group is not None:
-                self._group.start_soon(alarms.run, name="neuron clock")
+            self._cut()
+        except BaseException:  # the caller's cancellation, which goes on
+            self._cut()
+            raise
+
+    def _cut(self) -> None:
+        self._is_cut = True
+        self.request(Stop.NOW)
+        if self._group is not None:
+            self._group.start_soon(self._engine.alarms.run, name="neuron clock")
 
     async def _live(self) -> None:
         engine = self._engine
@@ -156,7 +194,7 @@ class Supervisor:
                 self._break(exc)
             finally:
                 engine.stopped = True
-                self._ready.set()
+                self._be_ready()
                 engine.alarms.close()
 
     async def _live_with(self, life: CancelScope, opened: int = 0) -> None:
@@ -225,15 +263,16 @@ class Supervisor:
         try:
             with CancelScope() as scope:
                 self._intake.append(scope)
-                await self._engine.brokers[number].take(task_status=_Started(partial(self._note_started, number)))
+                await self._engine.brokers[number].take(task_status=_Started(self._note_started, number))
         except NeuronError as exc:
             self._fail(exc)
 
     def _note_started(self, number: int) -> None:
+        self._engine.sources[number].accepted()
         self._engine.deliver_restored(number)  # also where nothing is left to offer, and so no `Registered` comes
         self._waiting_for -= 1
         if not self._waiting_for:
-            self._ready.set()
+            self._be_ready()
 
     async def _end(self) -> None:
         """Drain as long as nobody is in a hurry, then say the last words."""

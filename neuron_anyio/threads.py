@@ -74,6 +74,7 @@ class ThreadCall:
             await to_thread.run_sync(self._in_thread, kind, abandon_on_cancel=True, limiter=limiter)
         except get_cancelled_exc_class():  # noqa: ASYNC103 - what the thread returns or raises counts all the same
             if not await self._ends_by_itself():  # noqa: ASYNC102 - it shields itself
+                self._error = None  # it knows the thread's frames, and they this call: a circle
                 raise
         error, self._error = self._error, None
         if error is None:

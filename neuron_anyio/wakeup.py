@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from .native_loop import WaitEvent
+from .native_loop import WaitEvent, one_waiter_event
 
 __all__ = ["Changed", "Once", "Wakeup"]
 
@@ -15,12 +15,12 @@ class Wakeup:
     """Wakes its one waiter; a call while nobody waits is kept for the next wait. In the loop's thread only.
 
     Args:
-        make_event: an `event_maker`, for one that wakes often and lives in one loop.
+        make_event: of an `event_maker`, for one that wakes often and lives in one loop.
     """
 
     __slots__ = ("_event", "_make_event", "_raised")
 
-    def __init__(self, make_event: Callable[[], WaitEvent] = anyio.Event) -> None:
+    def __init__(self, make_event: Callable[[], WaitEvent] = one_waiter_event) -> None:
         self._raised = False
         self._make_event = make_event
         self._event: WaitEvent | None = None
@@ -86,6 +86,7 @@ class Once:
         self.is_set = True
         if self._event is not None:
             self._event.set()
+            self._event = None
 
     async def wait(self) -> None:
         """Wait until it has happened."""

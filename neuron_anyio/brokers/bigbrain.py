@@ -42,7 +42,7 @@ from ..model import (
     Progress,
 )
 from ..retries import Retries
-from ..wakeup import Once, Wakeup
+from ..wakeup import Wakeup
 from ._bigbrain_answers import FORGOTTEN, Refusals, Settlements, answer_text, is_success
 from ._bigbrain_wire import capability_frame, delivery_of, settlement_frame
 from ._silence import Silence
@@ -91,7 +91,7 @@ class BigBrainBroker:
         self._ended = ""
         self._wake = Wakeup()
         self._is_registering = self._is_forgotten = False
-        self._confirmed: Once | None = None
+        self._confirmed = Wakeup()
         self._task_status: TaskStatus[None]
         self._silence = Silence(idle=timing.stream_idle)
         self._intake: Intake
@@ -130,24 +130,26 @@ class BigBrainBroker:
         opened: float | None = None
         retry_after: float | None = None
         try:
-            with CancelScope() as self._attempt:
-                async with self._transport.subscribe(self._intake.neuron_id) as stream:
-                    opened = anyio.current_time()
-                    line = named("connection.open", origin=self.origin)
-                    self._log.debug("the stream from %s is open", self.origin, extra=line)
-                    self._intake.emit(events.Connected(origin=self.origin))
-                    self._ended = ""
-                    await self._hold(stream)
-            reason = self._ended
-        except StreamRefused as exc:
-            reason, retry_after = str(exc), exc.retry_after
-            self._check_refusal(exc.status, str(exc))
-        except TransportError as exc:
-            reason, retry_after = str(exc), exc.retry_after
-            self._refusals.interrupt()
-        except NeuronError as exc:
-            self._fatal = exc
-            reason = str(exc)
+            # Round the opening, too, so that one scope does for both; an idle neuron is what it holds open.
+            async with anyio.create_task_group() as group:
+                self._attempt = group.cancel_scope
+                try:
+                    async with self._transport.subscribe(self._intake.neuron_id) as stream:
+                        opened = anyio.current_time()
+                        self._begin(group)
+                        await self._read(stream, group.cancel_scope)
+                except StreamRefused as exc:
+                    self._ended, retry_after = str(exc), exc.retry_after
+                    self._check_refusal(exc.status, str(exc))
+                except TransportError as exc:
+                    self._ended, retry_after = str(exc), exc.retry_after
+                    self._refusals.interrupt()
+                except NeuronError as exc:
+                    self._fatal = exc
+                    self._ended = str(exc)
+        finally:
+            self._session = None
+        reason = self._ended or f"nothing came for {self._silence.limit:.0f} s"
         if opened is None:
             return 0.0, reason, retry_after
         self._registered = False
@@ -156,19 +158,16 @@ class BigBrainBroker:
         self._intake.emit(events.Disconnected(origin=self.origin, reason=reason))
         return anyio.current_time() - opened, reason, retry_after
 
-    async def _hold(self, stream: EventStream) -> None:
+    def _begin(self, session: TaskGroup) -> None:
+        line = named("connection.open", origin=self.origin)
+        self._log.debug("the stream from %s is open", self.origin, extra=line)
+        self._intake.emit(events.Connected(origin=self.origin))
+        self._ended = ""
         self._unanswered = 0
         self._silence = Silence(idle=self._timing.stream_idle)
         self._is_registering = False
-        try:
-            async with anyio.create_task_group() as self._session:
-                self._register_soon(self._session)
-                await self._read(stream, self._session.cancel_scope)
-                self._session.cancel_scope.cancel()
-        finally:
-            self._session = None
-        if not self._ended:
-            self._ended = f"nothing came for {self._silence.limit:.0f} s"
+        self._session = session
+        self._register_soon(session)
 
     def _end_stream(self, reason: str) -> None:
         if not self._ended:
@@ -204,12 +203,9 @@ class BigBrainBroker:
         while self._is_forgotten:
             self._is_forgotten = False
             # Before the request: a gateway may send `registered` before it answers.
-            self._confirmed = confirmed = Once()
-            if await self._register():
-                with anyio.move_on_after(CONFIRMATION):
-                    await confirmed.wait()
-                if not confirmed.is_set:
-                    self._note_registered(None, dict.fromkeys(self._asked))
+            self._confirmed = confirmed = Wakeup()
+            if await self._register() and not await confirmed.wait(until=anyio.current_time() + CONFIRMATION):
+                self._note_registered(None, dict.fromkeys(self._asked))
             if not self._is_started:
                 self._is_started = True
                 self._task_status.started()
@@ -332,8 +328,7 @@ class BigBrainBroker:
         line = named("connection.registered", origin=self.origin, session_id=session_id, capabilities=dict(effective))
         self._log.info("registered with %s: %s", self.origin, listed or "nothing", extra=line)
         self._intake.emit(events.Registered(origin=self.origin, session_id=session_id, capabilities=effective))
-        if self._confirmed is not None:
-            self._confirmed.set()
+        self._confirmed.notify()
 
     def _disconnect(self, frame: frames.Disconnect) -> None:
         text = f"{self.origin} disconnected this neuron: {frame.reason}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 
+from .._http1_client import RawReply as Answer
 from .._http1_client import StreamReply as Opened
 from ..errors import TransportError
 
@@ -24,18 +25,14 @@ __all__ = ["Answer", "ClientRoad", "DirectRoad", "Headers", "Opened", "Road", "f
 Headers = list[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
-    """A whole reply of either road; header names in lower case."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
 class Road(Protocol):
-    """How requests travel: our own connections, or an httpx client."""
+    """How requests travel: our own connections, or an httpx client. Leaving it as a block closes what is our own."""
 
-    async def post(self, url: str, headers: Headers, body: bytes) -> Answer: ...
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Awaitable[Answer]: ...
 
     def stream(self, url: str, headers: Headers) -> AbstractAsyncContextManager[Opened]: ...
 
@@ -49,13 +46,18 @@ class DirectRoad:
         self._reply_bytes = reply_bytes
         self._prepared: dict[str, tuple[Headers, Prepared]] = {}
 
-    async def post(self, url: str, headers: Headers, body: bytes) -> Answer:
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Awaitable[Answer]:
         known, prepared = self._prepared.get(url, (None, None))
         if prepared is None or known is not headers:
             prepared = self._client.prepare("POST", url, headers)
             self._prepared[url] = headers, prepared
-        reply = await self._client.send(prepared, body, timeout=self._request, max_reply_bytes=self._reply_bytes)
-        return Answer(reply.status, reply.headers, reply.body)
+        return self._client.send(prepared, body, timeout=self._request, max_reply_bytes=self._reply_bytes)
 
     def stream(self, url: str, headers: Headers) -> AbstractAsyncContextManager[Opened]:
         return self._client.stream("GET", url, headers, timeout=self._request)
@@ -74,6 +76,13 @@ class ClientRoad:
         self._client = client
         self._reply_bytes = reply_bytes
         self._request = request
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._request is not None:
+            await self._client.aclose()
 
     async def post(self, url: str, headers: Headers, body: bytes) -> Answer:
         import httpx  # noqa: PLC0415 - there already, the client is of it

@@ -110,32 +110,27 @@ class HttpTransport:
         self._road: Road | None = None
         self._headers: tuple[str | None, Headers] = (None, [])  # of POSTs, and the token that is in them
 
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[None]:
+    def open(self) -> AbstractAsyncContextManager[None]:
         """Hold connections for the length of the block."""
-        if self._http_client is not None:
-            self._road = ClientRoad(self._http_client, self._limits.reply_bytes)
-            yield
-        elif _proxied(self._url):
-            import httpx  # noqa: PLC0415 - 90 ms, and seldom needed
+        self._road = self._choose_road()
+        return self._road
 
-            try:
-                client = httpx.AsyncClient(timeout=self._timing.request)
-            except (ImportError, ValueError) as exc:
-                raise NeuronError(
-                    f"the proxy that the environment names for {self.origin} cannot be used ({exc}); "
-                    "mend HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or name the host in NO_PROXY"
-                ) from exc
-            async with client:
-                self._road = ClientRoad(client, self._limits.reply_bytes, request=self._timing.request)
-                yield
-        else:
+    def _choose_road(self) -> Road:
+        if self._http_client is not None:
+            return ClientRoad(self._http_client, self._limits.reply_bytes)
+        if not _proxied(self._url):
             own = Http1Client(ssl_context=self._ssl_context)
-            self._road = DirectRoad(own, self._timing.request, self._limits.reply_bytes)
-            try:
-                yield
-            finally:
-                await own.aclose()  # noqa: ASYNC102 - it does not wait
+            return DirectRoad(own, self._timing.request, self._limits.reply_bytes)
+        import httpx  # noqa: PLC0415 - 90 ms, and seldom needed
+
+        try:
+            client = httpx.AsyncClient(timeout=self._timing.request)
+        except (ImportError, ValueError) as exc:
+            raise NeuronError(
+                f"the proxy that the environment names for {self.origin} cannot be used ({exc}); "
+                "mend HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or name the host in NO_PROXY"
+            ) from exc
+        return ClientRoad(client, self._limits.reply_bytes, request=self._timing.request)
 
     @asynccontextmanager
     async def subscribe(self, neuron_id: str) -> AsyncGenerator[_HttpEventStream]:
@@ -144,7 +139,9 @@ class HttpTransport:
         token = await self._credentials.get()
         async with self._try_stream(url, token) as opened:
             if opened.status != UNAUTHORIZED:
-                yield await self._stream_of(opened, url, token)
+                stream = await self._stream_of(opened, url, token)
+                del opened  # or its headers would stay for as long as the stream
+                yield stream
                 return
         renewed = await self._credentials.renew(token)
         if renewed is None:

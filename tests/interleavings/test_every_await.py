@@ -62,7 +62,6 @@ EXCUSED = {
     "supervisor.py: await engine.executor.processes.aclose()  # noqa: ASYNC102 - it shields itself, for two seconds": (
         "no handler of this life runs in a process"
     ),
-    "brokers/bigbrain.py: await confirmed.wait()": "the gateway of this life confirms before it answers",
 }
 """Awaits at which no task of this life is ever suspended, each with its reason."""
 

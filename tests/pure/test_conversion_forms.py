@@ -219,6 +219,27 @@ def test_a_decimal_may_be_a_number_too_and_its_schema_says_so(annotation: Any, d
     assert registered_validator(converter.schema).check(True) is not None
 
 
+class Format(msgspec.Struct, frozen=True):
+    format: str = "decimal"
+    uniqueItems: bool = True  # noqa: N815 - a keyword of JSON Schema
+
+
+class Preset(msgspec.Struct):
+    preset: Annotated[Format, Meta(examples=[{"format": "decimal", "uniqueItems": True}])] = Format()
+    price: Annotated[decimal.Decimal, Meta(extra_json_schema={"pattern": "^[0-9]+$"})] = decimal.Decimal(1)
+    default: decimal.Decimal | None = None
+
+
+def test_values_in_a_schema_are_left_alone_and_so_are_decimals_of_which_the_author_says_more() -> None:
+    schema = converter_for(Preset, "core/x", "the parameter 'preset'").schema
+    assert schema is not None
+    members = schema["$defs"]["Preset"]["properties"]
+    assert members["preset"]["default"] == {"format": "decimal", "uniqueItems": True}
+    assert members["preset"]["examples"] == [{"format": "decimal", "uniqueItems": True}]
+    assert members["price"]["type"] == "string"
+    assert {"type": ["string", "number"], "format": "decimal"} in members["default"]["anyOf"]
+
+
 def test_L11_9_what_a_dataclass_handler_returns_is_judged_member_by_member() -> None:
     @capability("core/x")
     def handler(row: Row) -> Point:

@@ -38,7 +38,6 @@ class Line:
     def start(self) -> list[Lease]:
         started: list[Lease] = []
         while (lease := self.slots.next()) is not None:
-            self.slots.leave_queue(lease)
             self.slots.take(lease)
             lease.apply(Step.START)
             started.append(lease)

@@ -104,7 +104,7 @@ async def test_a_retryable_failure_counts_and_its_delay_is_kept() -> None:
             await broker.wait_settled(task)
     assert task.attempts == 1
     assert isinstance(task.outcome, Completed)
-    assert times[1] - times[0] >= 0.1
+    assert times[1] - times[0] >= 0.1 - 1e-9  # a clock of whole milliseconds may hit it exactly
 
 
 async def test_what_a_stop_cuts_goes_back_uncounted_and_a_second_neuron_finishes_it() -> None:

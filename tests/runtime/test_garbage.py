@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import anyio
@@ -34,8 +35,11 @@ async def many(value: str, ctx: LeaseContext) -> str:
     return value
 
 
-@capability("test/thread")
-def in_thread(value: str) -> str:
+@capability("test/thread", timeout=0.05)
+def in_thread(value: str, ctx: LeaseContext) -> str:
+    while value == "thread, too long":
+        ctx.check_cancelled()
+        time.sleep(0.001)
     return value
 
 
@@ -45,10 +49,21 @@ def ours_among(garbage: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "waits", "reports", "fails", "asks for another try", "takes too long", "is called off", "thread"]
+    "value",
+    [
+        "",
+        "waits",
+        "reports",
+        "fails",
+        "asks for another try",
+        "takes too long",
+        "is called off",
+        "thread",
+        "thread, too long",
+    ],
 )
 async def test_a_lease_leaves_no_circle_of_references(value: str) -> None:
-    name = "test/thread" if value == "thread" else "test/many"
+    name = "test/thread" if value.startswith("thread") else "test/many"
     gateway = ScriptedGateway()
     timing = Timing(heartbeat=60.0)
     async with open_neuron(gateway.transport, neuron_id="n", capabilities=[many, in_thread], timing=timing):

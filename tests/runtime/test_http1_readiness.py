@@ -7,9 +7,10 @@ from collections.abc import Generator
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 
-from neuron_anyio import _http1_readiness, native_loop
+from neuron_anyio import _http1_readiness, _http1_wire, native_loop
 from neuron_anyio._http1_connection import Connection
 from neuron_anyio._http1_readiness import Readiness
 from neuron_anyio._http1_request import Origin
@@ -41,9 +42,9 @@ class Counted(Readiness):
         super().__init__(connected)
         self.looks = 0
 
-    def _look(self) -> None:
+    def look(self) -> None:
         self.looks += 1
-        super()._look()
+        super().look()
 
 
 async def turns(count: int) -> None:
@@ -210,6 +211,13 @@ async def test_replies_that_are_the_same_byte_for_byte_share_nothing_that_can_be
     assert first == second
     first.headers.clear()
     assert second.header(b"content-length") == b"2"
+
+
+async def test_C9_what_httpx_is_answered_is_not_kept_in_memory_for_another_reply() -> None:
+    secret = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ns3cr3t"
+    async with serving(answering(secret)) as server, httpx.AsyncClient(transport=Http1Transport()) as client:
+        assert (await client.post(server.url())).text == "s3cr3t"
+    assert secret not in _http1_wire._recalled
 
 
 async def test_the_same_bytes_are_another_reply_to_another_method() -> None:
