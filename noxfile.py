@@ -48,6 +48,7 @@ def show_interpreters() -> None:
     os.environ["PATH"] = os.pathsep.join([*dict.fromkeys(found), os.environ["PATH"]])
 
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand processes would each compile tests and benchmarks anew
 show_interpreters()
 PRESENT = [version for version in PYTHONS if shutil.which(f"python{version}")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio.constants
 import atexit
 import functools
 import gc
@@ -21,6 +22,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.authority import trust_no_other
 from tests.leaks import handler_threads, open_files
 from tests.planted import watched_lines
 
@@ -36,6 +38,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 RUNTIME = tempfile.mkdtemp(prefix="na-")
 os.environ["XDG_RUNTIME_DIR"] = RUNTIME
 atexit.register(shutil.rmtree, RUNTIME, ignore_errors=True)
+
+# asyncio's debug mode notes for every task and callback who made it: of the ten frames, one is enough to find it.
+setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 1)  # noqa: B010 - it is declared final
+
+if os.environ.get("E2E_NETWORK") != "1":
+    trust_no_other(Path(RUNTIME))
 
 TESTS = Path(__file__).resolve().parent
 
@@ -61,13 +69,20 @@ ON_ONE_INTERPRETER = (
     "e2e/test_cli_top",
     "e2e/test_cli_usage",
     "e2e/test_examples_desktop_host",
+    "e2e/test_examples_neurons",
     "e2e/test_examples_tour",
     "faults/",
     "kit/test_pytest_plugin",
+    "operation/test_log_names",
     "operation/test_secrets",
+    "operation/test_telemetry_absent",
+    "pure/test_benchmark",
+    "pure/test_laws",
+    "pure/test_leaks",
+    "pure/test_planted",
     "pure/test_schemas_",
 )
-"""Tests of what is the same on every interpreter: pages, usage, token servers, contracts, hostile schemas."""
+"""Tests of what is the same on every interpreter: pages, usage, token servers, contracts, hostile schemas, source."""
 
 PATIENCE = 1.0
 """Seconds in which what ends by itself may end: a thread that was told to, a file that a cycle of objects holds."""

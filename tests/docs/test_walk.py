@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.authority import outside
 from tests.docs.pages import DOCS, ROOT, blocks_of
 from tests.docs.terminals import Terminals, steps_of
 
@@ -26,13 +27,13 @@ PAGE = DOCS / "walk.md"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Build the wheel and install, with pip, what the page says; return the environment."""
+    """Build the wheel and install, with the pip that is here, what the page says; return the environment."""
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
-    python = str(environment / "bin" / "python")
+    venv.create(environment)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
     wheels = tmp_path / "wheels"
-    build = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
-    subprocess.run(build, check=True, timeout=200)
+    build = [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
+    subprocess.run(build, env=outside(), check=True, timeout=200)
     (wheel,) = wheels.glob("*.whl")
     (install,) = [
         step.command
@@ -42,7 +43,7 @@ def installed(tmp_path: Path) -> Path:
         if step.command.startswith("pip install")
     ]
     wanted = [word.replace("neuron-anyio", str(wheel), 1) for word in shlex.split(install)[2:]]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, timeout=250)
+    subprocess.run([*pip, "install", "--quiet", "--no-compile", *wanted], env=outside(), check=True, timeout=250)
     return environment
 
 

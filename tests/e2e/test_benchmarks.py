@@ -16,6 +16,7 @@ import pytest
 from benchmarks.cases import PACKAGE, TLS
 from benchmarks.processes import RunFailed, figures, module, pair
 from benchmarks.rows import cancels, choices, leases
+from tests.once import once
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,21 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PUBLISHED_PYTHON"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Run one row as briefly as can be; return what was printed, and the file with it."""
+    report = tmp_path_factory.mktemp("measured") / "report.json"
+
+    def measure() -> bytes:
+        done = run("--quick", "--rounds", "1", "--rows", "cancels", "--json", str(report))
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.dumps([done.stdout, report.read_text()]).encode()
+
+    printed, kept = json.loads(once(tmp_path_factory, "measured", measure))
+    report.write_text(kept)
+    return printed, report
 
 
 @pytest.mark.parametrize("subject", ["floor", *PACKAGE, *TLS])
@@ -67,11 +83,9 @@ def test_the_rows_quick_cases_name_known_subjects_and_have_targets() -> None:
             assert set(case.slow) <= set(case.subjects)
 
 
-def test_the_report_has_every_subject_and_says_who_is_left_out(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    done = run("--quick", "--rounds", "1", "--rows", "cancels", "--json", str(report))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "published: left out; name an interpreter that has it with --published" in done.stdout
+def test_the_report_has_every_subject_and_says_who_is_left_out(saved: tuple[str, Path]) -> None:
+    printed, report = saved
+    assert "published: left out; name an interpreter that has it with --published" in printed
     kept: dict[str, Any] = json.loads(report.read_bytes())
     assert kept["published"] is None
     assert kept["versions"]["neuron-anyio"]
@@ -79,21 +93,20 @@ def test_the_report_has_every_subject_and_says_who_is_left_out(tmp_path: Path) -
     for row in kept["rows"]:
         assert list(row["runs"]) == ["floor", *PACKAGE]
         assert row["failures"] == []
-        assert row["row"] in done.stdout
+        assert row["row"] in printed
         for summary in row["summaries"]:
             assert 0 < summary["low"] <= summary["median"] <= summary["high"]
 
 
-def test_what_was_saved_is_shown_again_and_put_into_a_page(tmp_path: Path) -> None:
-    saved = tmp_path / "report.json"
-    measured = run("--quick", "--rounds", "1", "--rows", "cancels", "--json", str(saved))
-    shown = run("--from", str(saved))
-    assert (shown.returncode, shown.stdout) == (0, measured.stdout)
-    printed = run("--from", str(saved), "--markdown")
+def test_what_was_saved_is_shown_again_and_put_into_a_page(saved: tuple[str, Path], tmp_path: Path) -> None:
+    measured, report = saved
+    shown = run("--from", str(report))
+    assert (shown.returncode, shown.stdout) == (0, measured)
+    printed = run("--from", str(report), "--markdown")
     assert "| cancels, 50 running | all at once, ms | - |" in printed.stdout
     page = tmp_path / "page.md"
     page.write_text("# Ours\n<!-- results -->\n<!-- end of results -->\n<!-- choices -->\n<!-- end of choices -->\n")
-    assert run("--from", str(saved), "--markdown", str(page)).stdout == ""
+    assert run("--from", str(report), "--markdown", str(page)).stdout == ""
     assert printed.stdout.partition("\n\nNot measured.")[0] in page.read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import signal
@@ -147,13 +148,18 @@ def test_an_operation_has_its_count(tmp_path: Path) -> None:
 @valgrind
 def test_an_interrupt_ends_the_counting_and_begins_nothing_more() -> None:
     command = [sys.executable, "-m", "benchmarks.counts", "--operations", "1"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not _children(process.pid):
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not _all_count(process.pid):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, so that nothing counts to its end
         printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed, said) == (130, "", "")
 
 
-def _children(pid: int) -> list[str]:
-    return [child for each in Path(f"/proc/{pid}/task").glob("*/children") for child in each.read_text().split()]
+def _all_count(pid: int) -> bool:
+    """Whether as many children as there may be at a time are there, and valgrind runs in each of them."""
+    children = [child for each in Path(f"/proc/{pid}/task").glob("*/children") for child in each.read_text().split()]
+    names = [Path(f"/proc/{child}/comm").read_text() for child in children]
+    return len(names) == min(os.cpu_count() or 1, 2 * len(OPERATIONS)) and all("grind" in name for name in names)

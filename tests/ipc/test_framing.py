@@ -95,9 +95,9 @@ def test_bytes_that_come_one_by_one_cost_no_more_than_linear_time(framing: Frami
     def seconds(size: int) -> float:
         data = encode(b"x" * size, framing)
         reader = decoder(framing, size)
-        began = time.perf_counter()
+        began = time.process_time()
         for place in range(len(data)):
             reader.push(data[place : place + 1])
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert seconds(200_000) < 40 * min(seconds(20_000) for _ in range(3))  # 10 times the bytes; quadratic is 100 times

@@ -18,6 +18,7 @@ import pytest
 from neuron_anyio import schemas
 from neuron_anyio.schema_budget import BASE_WORK, WORK_PER_VALUE
 from neuron_anyio.schemas import wire_validator
+from tests.once import once
 from tests.pure.hostile_cases import SECRET, Case, cases, chain, in_lists
 from tests.pure.hostile_schemas import CPU_SECONDS, outcomes, table
 
@@ -43,20 +44,23 @@ CASES = cases()
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Judge all cases in a process of its own. Whoever connects or reads gets a schema that accepts everything."""
-    schema = tmp_path_factory.mktemp("trap") / "schema.json"
-    schema.write_text("{}")
-    with bait() as (host, visits):
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.pure.hostile_schemas", host, str(schema)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=2 * CPU_SECONDS,
-            check=False,
-        )
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert ran.returncode == 0, f"died after {lines[-1:]}: {ran.stderr[-1000:]}"
-    assert visits == [], "something connected"
+
+    def judge() -> bytes:
+        schema = tmp_path_factory.mktemp("trap") / "schema.json"
+        schema.write_text("{}")
+        with bait() as (host, visits):
+            ran = subprocess.run(
+                [sys.executable, "-m", "tests.pure.hostile_schemas", host, str(schema)],
+                cwd=ROOT,
+                capture_output=True,
+                timeout=2 * CPU_SECONDS,
+                check=False,
+            )
+        assert ran.returncode == 0, f"died after {ran.stdout.splitlines()[-1:]}: {ran.stderr[-1000:]!r}"
+        assert visits == [], "something connected"
+        return ran.stdout
+
+    lines = [json.loads(line) for line in once(tmp_path_factory, "hostile", judge).splitlines()]
     return {line["name"]: line for line in lines}
 
 

@@ -22,8 +22,8 @@ from neuron_anyio.lease import Lease
 from neuron_anyio.outcome import CancelledOut, Ending, Raised
 from tests.pure.two_ledgers import A, B, C, Shell, World
 
-EXAMPLES = 1_000
-"""Of each machine in the ordinary suite: a core takes half a minute for both. The profile `soak` has more."""
+EXAMPLES = 400
+"""Of each machine in the ordinary suite: a core takes a quarter of a minute for both. The profile `soak` has more."""
 
 PROFILE = settings.get_profile(settings.get_current_profile_name())
 
