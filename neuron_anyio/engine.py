@@ -316,6 +316,7 @@ class Engine:
             raise
         if lease.is_running:
             self._ended(lease, run, ending)
+        del ending  # what a handler raises knows the frames round it: a circle
         return run.is_spent
 
     def _ended(self, lease: Lease, run: Run, ending: Ending) -> None:

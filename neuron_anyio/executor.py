@@ -145,14 +145,13 @@ class Run:
 
     async def execute(self) -> Ending:
         """Run the handler to its end. Raises only what ends the whole neuron."""
-        ending: Ending = CancelledOut()
         try:
             with self._scope:
-                ending = await self._guarded()
+                return await self._guarded()
         except BaseExceptionGroup as group:
             if group.subgroup((KeyboardInterrupt, SystemExit)) is not None:
                 raise
-            ending = Raised(group)
+            return Raised(group)
         except anyio.get_cancelled_exc_class():  # noqa: ASYNC103 - only that of a scope may pass
             # asyncio folds a cancellation past all scopes into our scope's own, which then lets both pass.
             if is_cancelled_by_scope():
@@ -160,7 +159,7 @@ class Run:
             self._note_stray()
         finally:
             self._has_ended = True
-        return ending
+        return CancelledOut()
 
     async def _guarded(self) -> Ending:
         executor = self._executor
