@@ -129,14 +129,18 @@ def _validate(_: int) -> Callable[[int], object]:
     return check
 
 
-def _reply(_: int) -> Callable[[int], object]:
+def _recall(_: int) -> Callable[[int], object]:
+    return _reply(0, recalls=True)
+
+
+def _reply(_: int, *, recalls: bool = False) -> Callable[[int], object]:
     from neuron_anyio._http1_wire import ReplyParser  # noqa: PLC0415 - see the module's docstring
 
     head = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n"
     wire = head + b"Content-Length: 2\r\n\r\n{}"
 
     def parse(_: int) -> None:
-        reply = ReplyParser("http://127.0.0.1:8080")
+        reply = ReplyParser("http://127.0.0.1:8080", recalls=recalls)
         reply.feed(wire)
         assert reply.reusable
         reply.take_body()
@@ -174,6 +178,7 @@ OPERATIONS: dict[str, Callable[[int], Callable[[int], object]]] = {
     "a lease's life in the ledger": _ledger,
     "validate an input": _validate,
     "parse a reply": _reply,
+    "recall a reply": _recall,
     "decide an outcome": _outcome,
 }
 """From a name to what prepares so many operations and returns the one that does each, by its number. All take 1 KB."""
