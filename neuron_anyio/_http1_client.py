@@ -77,13 +77,17 @@ class StreamReply(NamedTuple):
 class _Streaming:
     """The block in which a reply is read while it comes. As a generator it would be half a KiB more while it lasts."""
 
-    __slots__ = ("_exchange", "_timeout")
+    __slots__ = ("_exchange", "_is_entered", "_timeout")
 
     def __init__(self, exchange: Exchange, timeout: float) -> None:
         self._exchange = exchange
         self._timeout = timeout
+        self._is_entered = False
 
     async def __aenter__(self) -> StreamReply:
+        if self._is_entered:
+            raise RuntimeError("this stream was opened before; call stream() again for another")
+        self._is_entered = True
         exchange = self._exchange
         await exchange.within(self._timeout, exchange.begin)
         headers, exchange.reply.headers = exchange.reply.headers, []  # whose they are now may forget them

@@ -30,11 +30,24 @@ class Readiness:
         is_closed: whether `close` was called.
     """
 
-    __slots__ = ("__weakref__", "_event", "_in_vain", "_loop", "_poll", "_socket", "_waiting", "is_closed")
+    __slots__ = (
+        "__weakref__",
+        "_event",
+        "_in_vain",
+        "_loop",
+        "_number",
+        "_poll",
+        "_socket",
+        "_waiting",
+        "is_closed",
+    )
 
     def __init__(self, connected: socket.socket) -> None:
         self._loop: Any = None  # while it watches
         self._socket = connected
+        self._number = (
+            -1
+        )  # what the loop watches; of a socket that the garbage collector has closed nobody else knows it
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
         self._event: FutureEvent | None = None  # while somebody waits for the loop that watches
@@ -103,14 +116,15 @@ class Readiness:
             if not hasattr(loop, "add_reader"):
                 return False
             # The loop must keep nothing alive: neither the variables of who waits first, nor what nobody uses any more.
-            Context().run(loop.add_reader, self._socket.fileno(), _look, weakref.ref(self))
+            self._number = self._socket.fileno()
+            Context().run(loop.add_reader, self._number, _look, weakref.ref(self))
             self._loop = loop
         return True
 
     def _unwatch(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed():
-            loop.remove_reader(self._socket.fileno())
+            loop.remove_reader(self._number)
 
     def __del__(self) -> None:
         self._unwatch()

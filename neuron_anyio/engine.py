@@ -338,6 +338,8 @@ class Engine:
         if admitted:
             seconds = None if lease.started is None else now - lease.started
             self.listeners.tell_of(lease, events.LeaseSettled, outcome=outcome, seconds=seconds)
+        if lease.started is None and not isinstance(outcome, GivenBack):
+            self.sources[lease.source].lease_held(lease, now)  # it was not before, and is until it is delivered
         self._tell.settled(lease)
         self.recorder.record(lease)
         self.courier.put(lease, now)

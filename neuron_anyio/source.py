@@ -175,7 +175,7 @@ class Source:
         elif isinstance(event, events.Registered):
             self.registered = self.alive = True
             self._desk.reconnected(self._number)
-            self.accepted()
+            self._hasten(self._desk.clock() + self._shortest_period())
         self._desk.emit(event)
 
     # What the engine calls
@@ -196,16 +196,11 @@ class Source:
             self._variables.copy().run(partial(self._group.start_soon, announce, name="neuron updates"))
 
     def open(self, group: TaskGroup) -> None:
-        """Speak to the broker in tasks of this group, until it is cancelled. With leases held, heartbeats begin."""
+        """Speak to the broker in tasks of this group, until it is cancelled: heartbeats begin (promise H1)."""
         self._group = group
-        if self._desk.ledger.held.listed(self._number, self._desk.clock()):
-            self.accepted()
+        self._heartbeat.set(self._desk.clock() + self._shortest_period())
         for capability in list(self._to_announce):
             self.limit_changed(capability)
-
-    def accepted(self) -> None:
-        """Let heartbeats begin (promise H1)."""
-        self._hasten(self._desk.clock() + self._shortest_period())
 
     def close(self) -> None:
         """Begin nothing any more: the group is over."""

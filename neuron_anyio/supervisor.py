@@ -268,7 +268,6 @@ class Supervisor(Generic[N]):
             self._fail(exc)
 
     def _note_started(self, number: int) -> None:
-        self._engine.sources[number].accepted()
         self._engine.deliver_restored(number)  # also where nothing is left to offer, and so no `Registered` comes
         self._waiting_for -= 1
         if not self._waiting_for:

@@ -124,32 +124,32 @@ class BigBrainBroker:
                 self._log.warning(text, self.origin, attempt, reason, delay, extra=line)
             self._intake.emit(events.Reconnecting(origin=self.origin, attempt=attempt, delay=delay, reason=reason))
             await self._wake.wait(until=anyio.current_time() + delay)
+            if self._fatal is not None:  # what was posted meanwhile has brought it
+                raise self._fatal
 
     async def _connect(self) -> tuple[float, str, float | None]:
         """Hold one stream to its end; return for how long it was open, why it ended, and what Retry-After said."""
         opened: float | None = None
         retry_after: float | None = None
         try:
-            # Round the opening, too, so that one scope does for both; an idle neuron is what it holds open.
-            async with anyio.create_task_group() as group:
-                self._attempt = group.cancel_scope
-                try:
-                    async with self._transport.subscribe(self._intake.neuron_id) as stream:
-                        opened = anyio.current_time()
-                        self._begin(group)
-                        await self._read(stream, group.cancel_scope)
-                except StreamRefused as exc:
-                    self._ended, retry_after = str(exc), exc.retry_after
-                    self._check_refusal(exc.status, str(exc))
-                except TransportError as exc:
-                    self._ended, retry_after = str(exc), exc.retry_after
-                    self._refusals.interrupt()
-                except NeuronError as exc:
-                    self._fatal = exc
-                    self._ended = str(exc)
-        finally:
-            self._session = None
-        reason = self._ended or f"nothing came for {self._silence.limit:.0f} s"
+            with CancelScope() as self._attempt:
+                async with self._transport.subscribe(self._intake.neuron_id) as stream:
+                    opened = anyio.current_time()
+                    line = named("connection.open", origin=self.origin)
+                    self._log.debug("the stream from %s is open", self.origin, extra=line)
+                    self._intake.emit(events.Connected(origin=self.origin))
+                    self._ended = ""
+                    await self._hold(stream)
+            reason = self._ended
+        except StreamRefused as exc:
+            reason, retry_after = str(exc), exc.retry_after
+            self._check_refusal(exc.status, str(exc))
+        except TransportError as exc:
+            reason, retry_after = str(exc), exc.retry_after
+            self._refusals.interrupt()
+        except NeuronError as exc:
+            self._fatal = exc
+            reason = str(exc)
         if opened is None:
             return 0.0, reason, retry_after
         self._registered = False
@@ -158,16 +158,19 @@ class BigBrainBroker:
         self._intake.emit(events.Disconnected(origin=self.origin, reason=reason))
         return anyio.current_time() - opened, reason, retry_after
 
-    def _begin(self, session: TaskGroup) -> None:
-        line = named("connection.open", origin=self.origin)
-        self._log.debug("the stream from %s is open", self.origin, extra=line)
-        self._intake.emit(events.Connected(origin=self.origin))
-        self._ended = ""
+    async def _hold(self, stream: EventStream) -> None:
         self._unanswered = 0
         self._silence = Silence(idle=self._timing.stream_idle)
         self._is_registering = False
-        self._session = session
-        self._register_soon(session)
+        try:
+            async with anyio.create_task_group() as self._session:
+                self._register_soon(self._session)
+                await self._read(stream, self._session.cancel_scope)
+                self._session.cancel_scope.cancel()
+        finally:
+            self._session = None
+        if not self._ended:
+            self._ended = f"nothing came for {self._silence.limit:.0f} s"
 
     def _end_stream(self, reason: str) -> None:
         if not self._ended:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from neuron_anyio.http1 import Http1Transport
@@ -91,6 +92,36 @@ def test_a_transport_that_nobody_has_closed_goes_with_its_last_user_and_its_sock
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of the sockets: that they are left is what is tested
+        anyio.run(main, **LOOPS[loop])
+        gc.collect()
+
+
+class Api:
+    """Holds a client that holds a method of it: an ordinary circle, of which the collector closes the sockets first."""
+
+    def __init__(self) -> None:
+        self.client = httpx.AsyncClient(transport=Http1Transport(), event_hooks={"response": [self.note]})
+
+    async def note(self, reply: httpx.Response) -> None:
+        del reply
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_the_garbage_collector_closes_takes_nobodys_file_descriptor_along(url: str, loop: str) -> None:
+    async def main() -> None:
+        for _ in range(5):
+            assert (await Api().client.post(url, content=b"{}")).text == "ok"
+            gc.collect()
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                for each, other in ((ours, theirs), (theirs, ours)):
+                    each.setblocking(False)
+                    other.send(b"x")
+                    with anyio.fail_after(5):
+                        await anyio.wait_readable(each)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # as above
         anyio.run(main, **LOOPS[loop])
         gc.collect()
 

@@ -107,6 +107,18 @@ async def test_a_stream_without_headers_in_time_is_a_time_out() -> None:
         await server.wait_open(0)
 
 
+async def test_a_stream_is_opened_once() -> None:
+    async with serving(answering(OK)) as server, Http1Transport() as transport:
+        stream = transport.stream("GET", server.endpoint(), [], timeout=5)
+        async with stream:
+            pass
+        with pytest.raises(RuntimeError, match="was opened before"):
+            async with stream:
+                pytest.fail("the stream must not open")
+        assert len(server.requests) == 1
+        assert transport.statistics().active == 0
+
+
 async def test_an_error_in_the_block_of_a_stream_comes_out_as_it_is() -> None:
     async with serving(answering(OK)) as server, Http1Transport() as transport:
         with pytest.raises(KeyError, match="mine"):
