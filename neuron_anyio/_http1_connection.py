@@ -198,7 +198,7 @@ class Connection:
         if self._is_at_end or self._readiness.is_closed or self._failure is not None:
             return True
         if self._tls is None:
-            return bool(self._readiness.now())
+            return self._readiness.now()
         if not self._tls.pending() and not self._readiness.now():
             return False
         try:

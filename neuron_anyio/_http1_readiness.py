@@ -45,9 +45,7 @@ class Readiness:
     def __init__(self, connected: socket.socket) -> None:
         self._loop: Any = None  # while it watches
         self._socket = connected
-        self._number = (
-            -1
-        )  # what the loop watches; of a socket that the garbage collector has closed nobody else knows it
+        self._number = -1  # of the socket, as the loop watches it
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
         self._event: FutureEvent | None = None  # while somebody waits for the loop that watches
@@ -116,7 +114,7 @@ class Readiness:
             if not hasattr(loop, "add_reader"):
                 return False
             # The loop must keep nothing alive: neither the variables of who waits first, nor what nobody uses any more.
-            self._number = self._socket.fileno()
+            self._number = self._socket.fileno()  # kept: the garbage collector may close the socket first
             Context().run(loop.add_reader, self._number, _look, weakref.ref(self))
             self._loop = loop
         return True

@@ -100,7 +100,7 @@ class Bus:
         return Reply(status=200)
 
 
-async def test_C5_a_link_that_breaks_outside_receive_is_opened_again_while_register_is_under_way() -> None:
+async def test_C7_a_link_that_breaks_outside_receive_is_opened_again_while_register_is_under_way() -> None:
     bus = Bus()
     bus.hangs_first = True
 
